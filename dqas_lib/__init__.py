@@ -1,0 +1,39 @@
+"""Dataset Quantization with Active Learning based Adaptive Sampling: an open implementation.
+
+import dqas_lib as dqas
+images = dqas.load_images("digits")
+subset = dqas.quantize(images.train, ratio=0.1, seed=0)
+subset.class_counts, subset.ids
+"""
+
+from dqas_lib.errors import DataError, DqasError, InputError, RunError
+from dqas_lib.images import DataSet, ImageSet, load_images
+from dqas_lib.methods import METHODS
+from dqas_lib.networks import NETWORKS
+from dqas_lib.quantize import Selection, quantize
+from dqas_lib.store import Store
+from dqas_lib.training import RECIPES, Recipe, TrainingResult, default_device, extract, predict, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "METHODS",
+    "NETWORKS",
+    "RECIPES",
+    "DataError",
+    "DataSet",
+    "DqasError",
+    "ImageSet",
+    "InputError",
+    "Recipe",
+    "RunError",
+    "Selection",
+    "Store",
+    "TrainingResult",
+    "default_device",
+    "extract",
+    "load_images",
+    "predict",
+    "quantize",
+    "train",
+]

@@ -1,0 +1,78 @@
+"""Stage 4, counts: whole numbers of images per class that sum to the budget exactly."""
+
+import numpy as np
+
+from dqas_lib.errors import InputError
+
+
+def check_ratio(ratio: float, n_images: int) -> int:
+    """Budget B = round(ratio * N) of an image ratio in (0, 1].
+
+    Raises InputError when the ratio is no such number, or when it leaves no image.
+    """
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float | np.integer | np.floating):
+        raise InputError(f"ratio must be a number in (0, 1]; got {ratio!r}")
+    if not 0 < ratio <= 1:  # also refuses NaN
+        raise InputError(f"ratio must be a number in (0, 1]; got {ratio!r}")
+    if n_images < 1:
+        raise InputError("there are no images to select from")
+    budget = round(float(ratio) * n_images)
+    if budget < 1:
+        raise InputError(f"ratio {ratio!r} of {n_images:,} images leaves no image: give at least {1 / n_images:.2g}")
+    return budget
+
+
+def largest_remainder(
+    shares: np.ndarray, total: int, caps: np.ndarray | None = None, floors: np.ndarray | None = None
+) -> np.ndarray:
+    """Whole numbers proportional to `shares` that sum to `total` exactly, within floors and caps.
+
+    shares: (C,) numbers >= 0 (all zero: equal); caps, floors: (C,) whole numbers. What a capped class cannot take is
+    divided among the others in proportion. Ties go to the lowest class. (Largest remainders: Hamilton's method.)
+    Raises InputError when floors or caps make the total impossible.
+    """
+    shares = np.asarray(shares, dtype=np.float64)
+    n = len(shares)
+    if shares.ndim != 1 or not n or not np.isfinite(shares).all() or shares.min() < 0:
+        raise InputError(f"shares must be finite numbers >= 0, one a class; got {shares!r}")
+    floors = np.zeros(n, dtype=np.int64) if floors is None else np.asarray(floors, dtype=np.int64)
+    caps = np.full(n, max(total, 0), dtype=np.int64) if caps is None else np.asarray(caps, dtype=np.int64)
+    if (floors > caps).any() or floors.min() < 0:
+        raise InputError(f"floors must lie between 0 and the caps; got floors {floors.tolist()}, caps {caps.tolist()}")
+    if not floors.sum() <= total <= caps.sum():
+        raise InputError(f"{total} cannot be divided: the floors sum to {floors.sum()}, the caps to {caps.sum()}")
+    exact = _proportional(shares, total, floors.astype(np.float64), caps.astype(np.float64))
+    counts = np.clip(np.floor(exact + 1e-9).astype(np.int64), floors, caps)
+    missing = total - counts.sum()
+    order = np.lexsort((np.arange(n), -np.round(exact - counts, 9)))
+    while missing:
+        for c in order:
+            if missing and counts[c] < caps[c]:
+                counts[c] += 1
+                missing -= 1
+    return counts
+
+
+def _proportional(shares: np.ndarray, total: int, floors: np.ndarray, caps: np.ndarray) -> np.ndarray:
+    """Real numbers clip(mu * shares, floors, caps) that sum to total; equal where the shares can take no more.
+
+    sum_c clip(mu s_c, f_c, u_c) is piecewise linear and rising in mu: mu is found on the segment between two of its
+    breakpoints f_c / s_c and u_c / s_c.
+    """
+    if shares.max() <= 0:
+        shares = np.ones_like(shares)
+    top = shares.max()
+    shares = np.where(shares < top * 1e-12, 0.0, shares / top)
+    live = shares > 0
+    if np.where(live, caps, floors).sum() < total:  # every class with a share is full: the rest is divided equally
+        full = np.where(live, caps, floors)
+        return _proportional(np.where(live, 0.0, 1.0), total, np.where(live, full, floors), caps)
+    points = np.unique(np.concatenate([floors[live] / shares[live], caps[live] / shares[live]]))
+    sums = np.clip(points[:, None] * shares, floors, caps).sum(axis=1)
+    right = min(int(np.searchsorted(sums, total)), len(points) - 1)
+    if right == 0:
+        return np.clip(points[0] * shares, floors, caps)
+    low, high = sums[right - 1], sums[right]
+    part = 0.0 if high == low else (total - low) / (high - low)
+    mu = points[right - 1] + part * (points[right] - points[right - 1])
+    return np.clip(mu * shares, floors, caps)

@@ -1,0 +1,65 @@
+"""Figures: one style, colour-blind safe, with alternative text that really renders."""
+
+import base64
+import html
+import io
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, distinguishable with every common colour vision
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+METHOD_COLOURS = {"dqas": "#0072B2", "dq": "#E69F00", "random": "#666666"}
+METHOD_LABELS = {"dqas": "DQAS", "dq": "DQ", "random": "Random"}
+
+
+def use_style() -> None:
+    """The kit's figure style: white, light grid, Okabe-Ito colours, cividis, text kept as text in SVG."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=list(OKABE_ITO))
+    plt.rcParams.update(
+        {
+            "image.cmap": "cividis",
+            "figure.dpi": 100,
+            "savefig.bbox": "tight",
+            "axes.titlesize": 11,
+            "axes.labelsize": 10,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "dqas",
+            "font.family": "DejaVu Sans",
+            "lines.markersize": 5,
+        }
+    )
+
+
+def run_folder() -> Path | None:
+    """The folder of the papermill run this notebook is executed in, or None."""
+    folder = os.environ.get("DQAS_RUN_DIR")
+    return Path(folder) if folder else None
+
+
+def show(figure: Figure, name: str, alt: str) -> None:
+    """Show a figure inline as an HTML <figure> with alternative text; in a run, also write it as PNG and SVG.
+
+    name: file name without ending, the same every time; alt: what the picture shows, for those who cannot see it.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    folder = run_folder()
+    if folder is not None:
+        target = folder / "figures"
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{name}.png").write_bytes(buffer.getvalue())
+        figure.savefig(target / f"{name}.svg", format="svg", metadata={"Date": None})
+        (target / f"{name}.txt").write_text(alt + "\n", encoding="utf-8")
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    display(
+        HTML(
+            f'<figure style="margin:0"><img style="max-width:100%" src="data:image/png;base64,{data}" '
+            f'alt="{html.escape(alt, quote=True)}"></figure>'
+        )
+    )

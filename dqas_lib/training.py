@@ -1,0 +1,330 @@
+"""Train and evaluate: network name, `ImageSet`, recipe -> `TrainingResult`.
+
+The images live on the device as uint8 and are cropped and mirrored there, a batch at a time, by one gather: no workers,
+no per-image Python, no synchronisation inside a step. Equal settings on the same machine and device give equal results;
+a CPU and a GPU, or two kinds of GPU, differ in the last bits and hence, after many steps, in single predictions.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from dqas_lib.errors import InputError
+from dqas_lib.images import ImageSet
+from dqas_lib.networks import NETWORKS, Network, make_network
+from dqas_lib.seeds import torch_generator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum, linear warm-up, cosine to zero, random crop and mirror.
+
+    Exactly one of `epochs` (passes over the *given* images: a subset of 10 % gets a tenth of the steps) and `steps`
+    (the same number whatever the size of the subset) is set: results of the two kinds are not comparable.
+    lr: peak learning rate; warmup: share of the steps; pad: crop padding as a share of the side (1/8 is 4 of 32 px);
+    evaluations: how often the network is evaluated on its way, the best of which is "best-epoch" accuracy.
+    """
+
+    name: str
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    pad: float = 0.125
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise InputError(f"recipe {self.name!r}: set exactly one of epochs and steps")
+        if (self.epochs if self.steps is None else self.steps) <= 0 or self.batch_size < 1 or self.evaluations < 1:
+            raise InputError(f"recipe {self.name!r}: epochs or steps, batch_size and evaluations must be positive")
+
+    def batch(self, n_images: int) -> int:
+        """Batch size used for a set of this many images."""
+        return min(self.batch_size, n_images)
+
+    def total_steps(self, n_images: int) -> int:
+        """Number of optimiser steps for a set of this many images."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, math.ceil(self.epochs * n_images / self.batch(n_images)))
+
+    @property
+    def kind(self) -> str:
+        return "fixed-step" if self.steps is not None else "fixed-epoch"
+
+
+RECIPES = {
+    # [paper, Section 4.1 as DQ and DeepCore: 200 epochs, SGD 0.1, momentum 0.9, weight decay 5e-4, cosine, batch 128]
+    "paper": Recipe("paper", epochs=200, batch_size=128, lr=0.1, evaluations=200),
+    # [ours] for a GPU: a fifth of the epochs at twice the batch
+    "fast": Recipe(
+        "fast", epochs=40, batch_size=256, lr=0.2, nesterov=True, warmup=0.1, label_smoothing=0.05, evaluations=10
+    ),
+    # [ours] for small networks on a CPU: a fixed number of steps, so that a tiny subset is not under-trained
+    "cpu": Recipe("cpu", steps=600, batch_size=32, lr=0.1, nesterov=True, weight_decay=5e-3, warmup=0.1, evaluations=6),
+    # [ours] the same with a third of the steps, enough for 8 x 8 digits
+    "quick": Recipe(
+        "quick", steps=200, batch_size=32, lr=0.1, nesterov=True, weight_decay=5e-3, warmup=0.1, evaluations=4
+    ),
+}
+
+
+def get_recipe(recipe: str | Recipe) -> Recipe:
+    """A recipe by name, or the given one; InputError lists the known names."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise InputError(f"unknown recipe {recipe!r}: the known ones are {', '.join(RECIPES)}")
+    return RECIPES[recipe]
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device, or InputError when this machine has none of that kind."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"unknown device {device!r}: give 'cpu' or 'cuda'") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r} was asked for, but PyTorch sees no CUDA device: give device='cpu'")
+    return found
+
+
+def default_device() -> str:
+    """ "cuda" where PyTorch sees one, else "cpu": the default of notebooks' DEVICE = "auto"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """A trained network and what it reached on the evaluation set.
+
+    accuracy: last-epoch accuracy in [0, 1] (the one that is reported); best_accuracy: the best of the evaluations on
+    the way (a selection on the evaluation set, reported in its own column only); recall: (C,) accuracy of each class,
+    NaN for a class without images; cross_entropy: nats an image; logits: (M, C) float32 of the evaluation set;
+    history: step, loss (mean training loss since the last evaluation), accuracy; seconds: training alone.
+    Without an evaluation set the accuracies are NaN and logits has no rows.
+    """
+
+    network: Network
+    accuracy: float
+    best_accuracy: float
+    recall: np.ndarray
+    cross_entropy: float
+    logits: np.ndarray
+    history: dict[str, np.ndarray] = field(repr=False)
+    seconds: float
+    images_per_second: float
+
+
+def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch.Generator) -> Tensor:
+    """Random crop (and mirror) of a batch by one gather.
+
+    images: (N, H + 2 pad, W + 2 pad, 3) uint8, already padded with black; picks: (B,) positions.
+    Gives (B, H, W, 3) uint8. The random numbers come from a CPU generator: equal on every device.
+    """
+    n, device = len(picks), images.device
+    height, width = images.shape[1] - 2 * pad, images.shape[2] - 2 * pad
+    offsets = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng)
+    rows = offsets[0] + torch.arange(height)
+    columns = offsets[1] + torch.arange(width)
+    if mirror:
+        flipped = torch.rand(n, 1, generator=rng) < 0.5
+        columns = torch.where(flipped, columns.flip(1), columns)
+    rows = rows.to(device, non_blocking=True)
+    columns = columns.to(device, non_blocking=True)
+    return images[picks[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _schedule(step: int, total: int, warmup: float) -> float:
+    """Factor on the peak learning rate: linear up over `warmup` of the steps, then half a cosine to zero."""
+    rising = warmup * total
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
+
+
+def train(
+    images: ImageSet,
+    *,
+    network: str = "small_cnn",
+    recipe: str | Recipe = "cpu",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    evaluate_on: ImageSet | None = None,
+    weights: np.ndarray | None = None,
+    progress: bool = False,
+) -> TrainingResult:
+    """Train a fresh network on `images` and evaluate it.
+
+    weights: (N,) loss weights >= 0, used relative to their mean (for coreset methods that define them).
+    Raises InputError for an empty set, an unknown network or recipe, weights that sum to 0, a missing device.
+    """
+    recipe, device = get_recipe(recipe), check_device(device)
+    if network not in NETWORKS:
+        raise InputError(f"unknown network {network!r}: the known ones are {', '.join(NETWORKS)}")
+    with threads(network, device):
+        return _train(images, network, recipe, seed, device, evaluate_on, weights, progress)
+
+
+def _train(
+    images: ImageSet,
+    network: str,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    evaluate_on: ImageSet | None,
+    weights: np.ndarray | None,
+    progress: bool,
+) -> TrainingResult:
+    if not len(images):
+        raise InputError("training needs at least one image; got an empty set")
+    if weights is not None:
+        weights = np.asarray(weights, dtype=np.float32)
+        if weights.shape != (len(images),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
+            raise InputError(f"weights must be {len(images)} numbers >= 0 that do not sum to 0")
+        weights = torch.from_numpy(weights / weights.mean()).to(device)
+    model = make_network(network, images.n_classes, images.size, seed)
+    model.normalise_by(images.images)
+    model = model.to(device)
+    pad = max(1, round(recipe.pad * images.size)) if recipe.pad else 0
+    # functional.pad counts from the last axis: channels, width, height
+    pixels = functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad))
+    labels = torch.from_numpy(images.labels).to(device)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    rng = torch_generator(seed, "training")
+    batch, total = recipe.batch(len(images)), recipe.total_steps(len(images))
+    evaluate_after = {round(total * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)} | {total}
+    history: dict[str, list[float]] = {"step": [], "loss": [], "accuracy": []}
+    stream = torch.zeros(0, dtype=torch.int64)
+    losses: list[Tensor] = []
+    seconds, started = 0.0, time.perf_counter()
+    logits = np.zeros((0, images.n_classes), dtype=np.float32)
+    model.train()
+    bar = tqdm(range(total), desc=f"{network} on {len(images):,} images", disable=not progress, leave=False)
+    for step in bar:
+        # A stream of shuffled passes cut into full batches: every step has the same shape.
+        while len(stream) < batch:
+            stream = torch.cat([stream, torch.randperm(len(images), generator=rng)])
+        picks, stream = stream[:batch].to(device, non_blocking=True), stream[batch:]
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * _schedule(step, total, recipe.warmup)
+        x = augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = model(x)
+        loss = functional.cross_entropy(
+            output.float(),
+            labels[picks],
+            label_smoothing=recipe.label_smoothing,
+            reduction="mean" if weights is None else "none",
+        )
+        if weights is not None:
+            loss = (loss * weights[picks]).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+        if step + 1 in evaluate_after:
+            mean_loss = torch.stack(losses).mean().item()
+            losses.clear()
+            seconds += time.perf_counter() - started
+            history["step"].append(step + 1)
+            history["loss"].append(mean_loss)
+            if evaluate_on is not None and len(evaluate_on):
+                logits = predict(model, evaluate_on.images, device=device)
+                history["accuracy"].append(float((logits.argmax(1) == evaluate_on.labels).mean()))
+                bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{history['accuracy'][-1]:.3f}")
+            model.train()
+            started = time.perf_counter()
+    model.eval()
+    accuracies = history["accuracy"] or [math.nan]
+    recall = np.full(images.n_classes, np.nan)
+    cross_entropy = math.nan
+    if len(logits):
+        recall = class_recall(logits.argmax(1), evaluate_on.labels, images.n_classes)
+        cross_entropy = float(functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(evaluate_on.labels)))
+    return TrainingResult(
+        network=model,
+        accuracy=accuracies[-1],
+        best_accuracy=max(accuracies),
+        recall=recall,
+        cross_entropy=cross_entropy,
+        logits=logits,
+        history={name: np.asarray(values) for name, values in history.items()},
+        seconds=seconds,
+        images_per_second=total * batch / seconds if seconds else math.nan,
+    )
+
+
+@contextmanager
+def threads(network: str, device: torch.device) -> Iterator[None]:
+    """The number of torch threads a network is fastest with on a CPU (one for a small one), restored afterwards."""
+    wanted, before = NETWORKS[network].threads, torch.get_num_threads()
+    if device.type != "cpu" or wanted is None or wanted >= before:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_batches(function: nn.Module, images: np.ndarray, device: torch.device, batch_size: int) -> np.ndarray:
+    outputs = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        for start in range(0, len(images), batch_size):
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            outputs.append(function(block).float())
+    return torch.cat(outputs).cpu().numpy() if outputs else np.zeros((0, 0), dtype=np.float32)
+
+
+def predict(
+    network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
+) -> np.ndarray:
+    """(N, C) float32 logits of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
+    network.eval()
+    return _in_batches(network, images, torch.device(device), batch_size)
+
+
+def extract(
+    network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
+) -> np.ndarray:
+    """(N, d) float32 penultimate activations of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
+    network.eval()
+    return _in_batches(network.features, images, torch.device(device), batch_size)
+
+
+def class_recall(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """(C,) share of each class's images that are predicted right; NaN for a class without images."""
+    counts = np.bincount(labels, minlength=n_classes)
+    right = np.bincount(labels[predicted == labels], minlength=n_classes)
+    return np.divide(right, counts, out=np.full(n_classes, np.nan), where=counts > 0)
+
+
+def scaled(recipe: str | Recipe, factor: float) -> Recipe:
+    """The recipe with its epochs or steps multiplied, evaluated once at the end: for learners inside a selection."""
+    recipe = get_recipe(recipe)
+    name = f"{recipe.name} x {factor:g}"
+    if recipe.steps is not None:
+        return replace(recipe, name=name, steps=max(1, round(recipe.steps * factor)), evaluations=1)
+    return replace(recipe, name=name, epochs=recipe.epochs * factor, evaluations=1)
