@@ -33,7 +33,8 @@ def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 
     How looks are saved: with a pick p, the score z_j . w falls by z_j . z_p. Between two looks the best _BLOCK rows are
     kept exact. Any other row is bounded: split the sum of the picks since the look into m u along the pool's mean
     direction u and a rest E across it. Row j has fallen by m (z_j . u) + z_j . E, where |z_j . E| is at most
-    |z_j - (z_j . u) u| |E|. While the best exact score lies above the largest bound, the pick is the one that looking at all rows would give.
+    |z_j - (z_j . u) u| |E|. While the best exact score lies above the largest bound, the pick is the one that looking
+    at all rows would give.
     """
     if not 0 <= n_picks <= len(features):
         raise InputError(f"n_picks must lie between 0 and the {len(features)} rows; got {n_picks!r}")

@@ -81,8 +81,9 @@ def quantize(
     started = time.perf_counter()
     choice = method.choose(bench, budget)
     if len(choice.positions) != budget or len(np.unique(choice.positions)) != budget:
-        raise InputError(
-            f"method {method.name!r} gave {len(choice.positions)} positions instead of {budget} distinct ones"
+        found = len(np.unique(choice.positions))
+        raise RuntimeError(
+            f"method {method.name!r} gave {found} distinct positions instead of {budget}: a defect in it"
         )
     return Selection(
         images=images.take(choice.positions),

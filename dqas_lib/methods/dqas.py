@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from dqas_lib.active import class_error, counts_by_error, ensemble_probabilities, margin, true_class_margin
+from dqas_lib.budget import largest_remainder
+from dqas_lib.errors import InputError
+from dqas_lib.images import ImageSet
 from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.dq import draw_from_bins
+from dqas_lib.methods.uniform import draw_within_classes
+from dqas_lib.seeds import derive, generator
+from dqas_lib.training import predict, scaled
 
 COUNTS = ("error", "equal", "free")
 SAMPLES = ("margin", "true-margin", "random")
