@@ -1,0 +1,39 @@
+# Everything runs from a fresh machine that has Python >= 3.11 and make: the first target to run makes .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PROFILE ?= quick
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "this needs Python 3.11 or newer, not %s: set PYTHON=..." % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --editable '.[notebooks,test]'
+	@touch $@
+
+install: $(INSTALLED)  ## make .venv and install everything into it
+
+reproduce: $(INSTALLED)  ## run the notebooks of PROFILE (default quick: digits on a CPU), write reports/
+	$(RUN) -m dqas_lib.reproduce --profile $(PROFILE) $(ARGS)
+
+lab: $(INSTALLED)  ## open JupyterLab on the notebooks
+	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+
+test: $(INSTALLED)  ## run the tests, some minutes on two cores
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(INSTALLED)  ## ruff over library, tests and notebooks
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:  ## remove .venv and cached results; downloads and prepared data sets stay
+	rm -rf $(VENV) data/cache .pytest_cache .ruff_cache
+
+.PHONY: help install reproduce lab test lint clean
