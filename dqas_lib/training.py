@@ -7,7 +7,7 @@ a CPU and a GPU, or two kinds of GPU, differ in the last bits and hence, after m
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -166,18 +166,20 @@ def train(
     device: str | torch.device = "cpu",
     evaluate_on: ImageSet | None = None,
     weights: np.ndarray | None = None,
+    after_step: Callable[[int, Network], None] | None = None,
     progress: bool = False,
 ) -> TrainingResult:
     """Train a fresh network on `images` and evaluate it.
 
     weights: (N,) loss weights >= 0, used relative to their mean (for coreset methods that define them).
+    after_step: called with the number of steps done and the network, after each step (for training dynamics).
     Raises InputError for an empty set, an unknown network or recipe, weights that sum to 0, a missing device.
     """
     recipe, device = get_recipe(recipe), check_device(device)
     if network not in NETWORKS:
         raise InputError(f"unknown network {network!r}: the known ones are {', '.join(NETWORKS)}")
     with threads(network, device):
-        return _train(images, network, recipe, seed, device, evaluate_on, weights, progress)
+        return _train(images, network, recipe, seed, device, evaluate_on, weights, after_step, progress)
 
 
 def _train(
@@ -188,6 +190,7 @@ def _train(
     device: torch.device,
     evaluate_on: ImageSet | None,
     weights: np.ndarray | None,
+    after_step: Callable[[int, Network], None] | None,
     progress: bool,
 ) -> TrainingResult:
     if not len(images):
@@ -243,6 +246,9 @@ def _train(
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
+        if after_step is not None:
+            after_step(step + 1, model)
+            model.train()
         if step + 1 in evaluate_after:
             mean_loss = torch.stack(losses).mean().item()
             losses.clear()
