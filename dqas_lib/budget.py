@@ -76,3 +76,48 @@ def _proportional(shares: np.ndarray, total: int, floors: np.ndarray, caps: np.n
     part = 0.0 if high == low else (total - low) / (high - low)
     mu = points[right - 1] + part * (points[right] - points[right - 1])
     return np.clip(mu * shares, floors, caps)
+
+
+def power_law_counts(
+    a: np.ndarray,
+    b: np.ndarray,
+    total: int,
+    *,
+    caps: np.ndarray | None = None,
+    floors: np.ndarray | None = None,
+    shrink: float = 0.0,
+) -> np.ndarray:
+    """(C,) whole counts that minimise sum_c a_c n_c^(-b_c) at sum_c n_c = total: class-wise initialisation.
+
+    [paper, Section 3.2: the name; the formula is ours] Setting the derivatives equal gives n_c = (a_c b_c / mu)^(1 / (1 + b_c)); the sum falls in mu, which is bisected.
+    a, b: (C,) numbers >= 0 of the classes' learning curves; shrink: kappa in [0, 1], the share of equal counts mixed in;
+    caps, floors: as in `largest_remainder`, which makes the counts whole. Classes that gain nothing (a b = 0) get
+    images only when every other is full.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a) or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise InputError(f"a and b must be finite numbers, one a class; got shapes {a.shape} and {b.shape}")
+    if min(a.min(), b.min()) < 0 or not 0 <= shrink <= 1:
+        raise InputError(
+            f"a and b must be >= 0 and shrink in [0, 1]; got minima {a.min()!r}, {b.min()!r}, shrink {shrink!r}"
+        )
+    n = len(a)
+    low = np.zeros(n) if floors is None else np.asarray(floors, dtype=np.float64)
+    high = np.full(n, float(max(total, 0))) if caps is None else np.asarray(caps, dtype=np.float64)
+    live = a * b > 0
+    log_ab = np.log(np.where(live, a * b, 1.0))
+
+    def counts(log_mu: float) -> np.ndarray:
+        free = np.exp(np.minimum((log_ab - log_mu) / (1 + b), 700.0))
+        return np.clip(np.where(live, free, 0.0), low, high)
+
+    left, right = -1400.0, 1400.0  # every count is at its cap, every count is at its floor
+    for _ in range(100):
+        middle = (left + right) / 2
+        left, right = (middle, right) if counts(middle).sum() > total else (left, middle)
+    shares = counts(right)
+    if shares.sum() < total - 0.5 and not live.all():  # the live classes are full
+        shares = np.where(live, shares, shares + (total - shares.sum()) / (~live).sum())
+    equal = largest_remainder((high > 0).astype(float), total, caps, floors) if shrink else shares
+    mixed = (1 - shrink) * shares + shrink * equal
+    return largest_remainder(mixed, total, caps, floors)
