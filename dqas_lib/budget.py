@@ -89,8 +89,9 @@ def power_law_counts(
 ) -> np.ndarray:
     """(C,) whole counts that minimise sum_c a_c n_c^(-b_c) at sum_c n_c = total: class-wise initialisation.
 
-    [paper, Section 3.2: the name; the formula is ours] Setting the derivatives equal gives n_c = (a_c b_c / mu)^(1 / (1 + b_c)); the sum falls in mu, which is bisected.
-    a, b: (C,) numbers >= 0 of the classes' learning curves; shrink: kappa in [0, 1], the share of equal counts mixed in;
+    [paper, Section 3.2: the name; the formula is ours] Setting the derivatives equal gives
+    n_c = (a_c b_c / mu)^(1 / (1 + b_c)); the sum falls in mu, which is bisected.
+    a, b: (C,) numbers >= 0 of the classes' learning curves; shrink: kappa in [0, 1], the share of equal counts in it;
     caps, floors: as in `largest_remainder`, which makes the counts whole. Classes that gain nothing (a b = 0) get
     images only when every other is full.
     """

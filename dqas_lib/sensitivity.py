@@ -101,7 +101,7 @@ class ClassCurves:
         return Sensitivity(value, value - half, value + half)
 
     def named(self, n: np.ndarray | float, *, confidence: float = 0.95) -> np.ndarray:
-        """(C,) 1 for a sensitive class, -1 for a stable one, 0 where the interval does not separate it from the mean."""
+        """(C,) 1 for a sensitive class, -1 for a stable one, 0 where the interval does not part it from the mean."""
         found = self.sensitivity(n, relative=True, confidence=confidence)
         return np.where(found.low > 0, 1, np.where(found.high < 0, -1, 0))
 
