@@ -1,0 +1,136 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dqas_lib.errors import InputError
+from dqas_lib.training import (
+    RECIPES,
+    Recipe,
+    _schedule,
+    augment,
+    class_recall,
+    extract,
+    get_recipe,
+    predict,
+    scaled,
+    train,
+)
+
+SHORT = Recipe("short", steps=40, batch_size=20, lr=0.1, nesterov=True, warmup=0.1, evaluations=4)
+
+
+def test_separable_classes_are_learned_and_accuracy_is_that_of_the_last_step(blobs):
+    train_part, test_part = blobs.hold_out(0.3, seed=0)
+    result = train(train_part, recipe=SHORT, seed=0, evaluate_on=test_part)
+    assert result.accuracy == 1.0
+    assert result.recall.tolist() == [1.0, 1.0, 1.0]
+    assert result.history["step"].tolist() == [10, 20, 30, 40]
+    assert result.accuracy == result.history["accuracy"][-1]
+    assert result.best_accuracy == result.history["accuracy"].max()
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.logits.shape == (18, 3)
+    expected = -torch.log_softmax(torch.from_numpy(result.logits), 1)[np.arange(18), test_part.labels].mean()
+    assert result.cross_entropy == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_equal_seeds_give_equal_networks(blobs):
+    runs = [train(blobs, recipe=SHORT, seed=seed) for seed in (3, 3, 4)]
+    weights = [run.network.head.weight for run in runs]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert math.isnan(runs[0].accuracy)
+
+
+def test_digits_are_learned_by_the_quick_recipe(digits):
+    result = train(digits.train, recipe="quick", seed=0, evaluate_on=digits.test)
+    assert result.accuracy > 0.97  # 98.7 % over seeds
+    assert result.accuracy == pytest.approx((result.logits.argmax(1) == digits.test.labels).mean())
+
+
+def test_weights_of_zero_take_an_image_out(blobs):
+    weights = (blobs.labels != 2).astype(float)
+    result = train(blobs, recipe=SHORT, seed=0, evaluate_on=blobs, weights=weights)
+    assert result.recall[2] == 0.0
+    assert result.recall[:2].tolist() == [1.0, 1.0]
+    scaled_weights = train(blobs, recipe=SHORT, seed=0, weights=7 * np.ones(60))
+    plain = train(blobs, recipe=SHORT, seed=0)
+    torch.testing.assert_close(scaled_weights.network.head.weight, plain.network.head.weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [np.zeros(60), -np.ones(60), np.full(60, np.nan), np.ones(3)])
+def test_unusable_weights_are_refused(blobs, weights):
+    with pytest.raises(InputError, match="weights must be 60 numbers >= 0 that do not sum to 0"):
+        train(blobs, recipe=SHORT, weights=weights)
+
+
+def test_augmentation_shifts_pads_with_black_and_mirrors():
+    image = torch.arange(1, 17, dtype=torch.uint8).view(1, 4, 4, 1).expand(1, 4, 4, 3)
+    padded = torch.nn.functional.pad(image, (0, 0, 1, 1, 1, 1))
+    rng = torch.Generator().manual_seed(0)
+    batch = augment(padded, torch.zeros(400, dtype=torch.int64), pad=1, mirror=True, rng=rng)
+    windows = padded[0, :, :, 0].unfold(0, 4, 1).unfold(1, 4, 1).reshape(9, 4, 4)
+    allowed = {tuple(w.flatten().tolist()) for w in torch.cat([windows, windows.flip(2)])}
+    seen = {tuple(b.flatten().tolist()) for b in batch[..., 0]}
+    assert seen == allowed  # all 9 shifts, each also mirrored, and nothing else
+    rng = torch.Generator().manual_seed(0)
+    plain = augment(padded, torch.zeros(200, dtype=torch.int64), pad=1, mirror=False, rng=rng)
+    assert {tuple(b.flatten().tolist()) for b in plain[..., 0]} == {tuple(w.flatten().tolist()) for w in windows}
+
+
+def test_schedule_rises_linearly_and_falls_to_zero_by_a_cosine():
+    rates = [_schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] < 0.001
+    assert _schedule(0, 10, 0.0) == 1.0
+
+
+def test_recipes_state_their_protocol():
+    paper = RECIPES["paper"]
+    assert (paper.epochs, paper.batch_size, paper.lr, paper.momentum, paper.weight_decay) == (200, 128, 0.1, 0.9, 5e-4)
+    assert paper.kind == "fixed-epoch"
+    assert paper.total_steps(5000) == math.ceil(200 * 5000 / 128)
+    assert RECIPES["cpu"].kind == "fixed-step"
+    assert RECIPES["cpu"].total_steps(10) == RECIPES["cpu"].total_steps(10_000) == RECIPES["cpu"].steps
+    assert scaled("cpu", 0.5).steps == RECIPES["cpu"].steps // 2
+    assert scaled("paper", 0.1).epochs == pytest.approx(20)
+
+
+def test_unusable_settings_are_named(blobs):
+    with pytest.raises(InputError, match="unknown recipe 'slow': the known ones are paper, fast, cpu, quick"):
+        get_recipe("slow")
+    with pytest.raises(InputError, match="exactly one of epochs and steps"):
+        Recipe("both", epochs=1, steps=1)
+    with pytest.raises(InputError, match="at least one image"):
+        train(blobs.take(np.arange(0)), recipe=SHORT)
+    with pytest.raises(InputError, match="unknown network 'vit'"):
+        train(blobs, recipe=SHORT, network="vit")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device 'cuda' was asked for"):
+            train(blobs, recipe=SHORT, device="cuda")
+
+
+def test_prediction_and_features_do_not_depend_on_the_batch(blobs):
+    network = train(blobs, recipe=SHORT, seed=0).network
+    np.testing.assert_allclose(
+        predict(network, blobs.images, batch_size=7), predict(network, blobs.images), rtol=1e-4, atol=1e-4
+    )
+    features = extract(network, blobs.images)
+    assert features.shape == (60, network.head.in_features)
+    logits = features @ network.head.weight.detach().numpy().T + network.head.bias.detach().numpy()
+    np.testing.assert_allclose(logits, predict(network, blobs.images), rtol=1e-4, atol=1e-4)
+
+
+def test_one_image_trains(blobs):
+    result = train(blobs.take(np.array([5])), recipe=SHORT, seed=0, evaluate_on=blobs)
+    assert result.recall[0] == 1.0
+
+
+def test_recall_by_hand_and_nan_for_an_absent_class():
+    recall = class_recall(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3)
+    assert recall[0] == 1.0
+    assert recall[1] == pytest.approx(2 / 3)
+    assert math.isnan(recall[2])
