@@ -7,7 +7,8 @@ subset.class_counts, subset.ids
 """
 
 from dqas_lib.errors import DataError, DqasError, InputError, RunError
-from dqas_lib.images import DataSet, ImageSet, load_images
+from dqas_lib.folders import DataReport
+from dqas_lib.images import DataSet, ImageSet, data_report, load_images
 from dqas_lib.methods import METHODS
 from dqas_lib.networks import NETWORKS
 from dqas_lib.quantize import Selection, quantize
@@ -21,6 +22,7 @@ __all__ = [
     "NETWORKS",
     "RECIPES",
     "DataError",
+    "DataReport",
     "DataSet",
     "DqasError",
     "ImageSet",
@@ -30,6 +32,7 @@ __all__ = [
     "Selection",
     "Store",
     "TrainingResult",
+    "data_report",
     "default_device",
     "extract",
     "load_images",

@@ -1,8 +1,25 @@
 """The library's own errors. Every message says what was given, what was expected and what to do."""
 
+import os
+import traceback
+
 
 class DqasError(Exception):
-    """Base class of every error this library raises on purpose."""
+    """Base class of every error this library raises on purpose.
+
+    A notebook shows it as one line, and so does the command line; DQAS_DEBUG=1 in the environment (`--debug` at the
+    command line) shows the traceback too.
+    """
+
+    def one_line(self) -> str:
+        """Kind and message on one line."""
+        return " ".join(f"{type(self).__name__}: {self}".split())
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in place of a traceback."""
+        if os.environ.get("DQAS_DEBUG", "0") not in ("", "0"):
+            return "".join(traceback.format_exception(self)).splitlines()
+        return [self.one_line()]
 
 
 class InputError(DqasError, ValueError):

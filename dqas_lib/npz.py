@@ -1,0 +1,101 @@
+"""Arrays in .npz files, read with suspicion: nothing is unpickled and nothing larger than it says is unpacked.
+
+`np.load` trusts the header of each array and allocates what it claims; here the claim is checked first against the
+bytes that are there, and the whole archive against the size of its file.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from dqas_lib.errors import DataError, InputError
+
+# [ours] an archive that unpacks to more than this many bytes and to this many times its own size is taken for a bomb
+BOMB_BYTES = 1 << 30
+BOMB_RATIO = 100
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays uncompressed, in the layout of `np.savez`, array by array: no second copy in memory.
+
+    Equal arrays give equal bytes. Raises InputError for an array that would have to be pickled.
+    """
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise InputError(f"array {name!r} holds Python objects ({array.dtype}): give numbers or strings")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def read_npz(
+    file: Path | BinaryIO, *, where: str | None = None, only: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of an .npz.
+
+    file: path or open binary file; where: its name in messages (default: the path); only: names to read, the others
+    are passed over (a name that is not there is no error).
+    Raises DataError, whatever is wrong: no archive, damaged, pickled objects, a bomb, more claimed than is there.
+    """
+    where = where or str(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _refuse_bombs(archive, where)
+            wanted = None if only is None else set(only)
+            arrays = {}
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                if wanted is None or name in wanted:
+                    arrays[name] = _read_array(archive, info, where)
+            return arrays
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{where} is not there: give the path of an existing .npz") from None
+    except Exception as error:  # whatever a parser raises on hostile bytes, the caller gets one kind of error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{where} cannot be read as an .npz of plain arrays ({reason}): make or fetch it again") from (
+            error
+        )
+
+
+def _refuse_bombs(archive: zipfile.ZipFile, where: str) -> None:
+    infos = archive.infolist()
+    unpacked = sum(info.file_size for info in infos)
+    packed = archive.fp.seek(0, 2)
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
+        raise DataError(
+            f"{where} would unpack {packed:,} bytes to {unpacked:,}: refused as a decompression bomb; "
+            "store the arrays uncompressed if they are yours"
+        )
+    names = [info.filename for info in infos]
+    if len(set(names)) != len(names):
+        raise DataError(f"{where} holds two arrays of one name: make or fetch it again")
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
+    name = info.filename
+    with archive.open(info) as member:
+        version = npy.read_magic(member)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise DataError(f"{where}: {name} is of .npy version {version}; 1.0 to 3.0 are read")
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = header(member)
+        if dtype.hasobject:
+            raise DataError(f"{where}: {name} holds pickled Python objects, which are never loaded")
+        if any(side < 0 for side in shape):
+            raise DataError(f"{where}: {name} claims the shape {shape}")
+        there = info.file_size - member.tell()
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed != there:
+            raise DataError(f"{where}: {name} claims {claimed:,} bytes {shape} {dtype} and holds {there:,}: damaged")
+    with archive.open(info) as member:
+        array = npy.read_array(member, allow_pickle=False)
+        member.read(1)  # the checksum of the archive is compared only when its end is read
+    return array
