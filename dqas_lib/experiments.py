@@ -59,6 +59,21 @@ class Comparison:
     classes: pd.DataFrame
 
 
+def limited(data: DataSet, per_class: int) -> DataSet:
+    """The data set with only the first `per_class` training images of each class, by id; 0 keeps all.
+
+    The smaller set is named after its size ("cifar10-1000"), so that its results are never taken for the full set's.
+    """
+    if per_class < 0:
+        raise InputError(f"per_class must be >= 0 (0 keeps all images); got {per_class!r}")
+    if not per_class:
+        return data
+    order = np.argsort(data.train.ids, kind="stable")
+    members = [order[data.train.labels[order] == label][:per_class] for label in range(data.train.n_classes)]
+    train_part = data.train.take(np.sort(np.concatenate(members)))
+    return DataSet(f"{data.name}-{per_class}", train=train_part, test=data.test)
+
+
 def workers_here(device: str) -> int:
     """Worker processes by default: $DQAS_WORKERS, else one a core on a CPU and one on a GPU."""
     given = os.environ.get("DQAS_WORKERS", "")

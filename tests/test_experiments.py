@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dqas_lib.errors import InputError
-from dqas_lib.experiments import FULL, compare, workers_here
+from dqas_lib.experiments import FULL, compare, limited, workers_here
 from dqas_lib.images import DataSet
 from dqas_lib.methods import DQ
 from dqas_lib.store import Store
@@ -83,3 +83,14 @@ def test_paired_seeds_share_the_initial_network(data, tmp_path):
     # at ratio 1 every method selects the same images, in whatever order: with the same seed only the order differs
     rows = compare(data, ["random", "dq"], [1.0], [0], recipe=TINY, store=None, workers=1, progress=False).rows
     assert np.ptp(rows["budget"]) == 0
+
+
+def test_a_limited_set_keeps_the_lowest_ids_of_each_class_and_says_so(data):
+    small = limited(data, 3)
+    assert small.name == "blobs-3"
+    for label in range(3):
+        ids = small.train.ids[small.train.labels == label]
+        assert ids.tolist() == sorted(data.train.ids[data.train.labels == label])[:3]
+    assert limited(data, 0) is data
+    with pytest.raises(InputError, match="per_class must be >= 0"):
+        limited(data, -1)
