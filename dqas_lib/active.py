@@ -240,34 +240,32 @@ class Ridge:
         view.need_held(self.name)
         learners = view.cross_fitted()
         belief = view.belief(learners)
-        chunks = _class_chunks(view, self.chunk, self.repeats) if view.labels_known else None
+        chunks = _class_chunks(view, self.chunk, self.repeats) if view.labels_known else []
         samples, classes = np.zeros(len(view.candidates)), np.zeros(view.n_classes)
         for features, fit in zip(learners.features, learners.fit, strict=True):
             head = RidgeHead.fit(
                 features[fit], view.onehot(fit), features[view.held], view.onehot(view.held), self.penalties
             )
             samples += head.reduction(features[view.candidates], belief)
-            if chunks is not None:
-                for label, positions in chunks:
-                    classes[label] += (
-                        head.chunk_reduction(
-                            features[positions], view.onehot(positions.ravel()).reshape(*positions.shape, -1)
-                        ).mean()
-                        / positions.shape[1]
-                    )
+            for owners, positions in chunks:
+                targets = view.onehot(positions.ravel()).reshape(*positions.shape, -1)
+                found = head.chunk_reduction(features[positions], targets) / positions.shape[1]
+                classes += class_means(found, owners, view.n_classes, otherwise=0.0)
         count = len(learners.features)
-        return Estimate(samples / count, classes / count if chunks is not None else None)
+        return Estimate(samples / count, classes / count if view.labels_known else None)
 
 
-def _class_chunks(view: View, size: int, repeats: int) -> list[tuple[int, np.ndarray]]:
-    """For each class with candidates, (repeats, min(size, there)) positions of random candidates of it."""
-    chunks = []
+def _class_chunks(view: View, size: int, repeats: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Random chunks of each class's candidates, batched: (n,) classes and (n, m) positions for every size m <= size."""
+    batches: dict[int, tuple[list[int], list[np.ndarray]]] = {}
     labels = view.labels[view.candidates]
     for label in np.unique(labels):
         members = view.candidates[labels == label]
         rng = generator(view.seed, "ridge chunks", int(label))
-        chunks.append((int(label), np.stack([rng.permutation(members)[:size] for _ in range(repeats)])))
-    return chunks
+        owners, positions = batches.setdefault(min(size, len(members)), ([], []))
+        owners += [int(label)] * repeats
+        positions += [rng.permutation(members)[:size] for _ in range(repeats)]
+    return [(np.asarray(owners), np.stack(positions)) for owners, positions in batches.values()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,8 +337,10 @@ class RidgeHead:
         u = with_ones(features)
         moved = u @ self.inverse
         small = np.eye(u.shape[1]) + moved @ u.transpose(0, 2, 1)
-        change = moved.transpose(0, 2, 1) @ np.linalg.solve(small, targets - u @ self.weights)
-        return 2 * (self.slope * change).sum(axis=(1, 2)) - (change * (self.curvature @ change)).sum(axis=(1, 2))
+        solved = np.linalg.solve(small, targets - u @ self.weights)
+        # the change of W is moved^T solved, of rank m: its (d, C) form is never made
+        square = (moved @ self.curvature) @ moved.transpose(0, 2, 1)
+        return 2 * ((moved @ self.slope) * solved).sum(axis=(1, 2)) - (solved * (square @ solved)).sum(axis=(1, 2))
 
 
 def with_ones(features: np.ndarray) -> np.ndarray:
