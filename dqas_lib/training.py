@@ -149,6 +149,34 @@ def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch
     return images[picks[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+class MomentumSGD:
+    """SGD with (Nesterov) momentum and weight decay on all parameters, the same numbers as torch.optim.SGD.
+
+    Written out because making any torch.optim optimiser imports PyTorch's compiler, which costs seconds in every new
+    process, as long as a whole training of a small network.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], *, momentum: float, weight_decay: float, nesterov: bool) -> None:
+        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
+        self.nesterov = nesterov
+        self.buffers: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move the parameters against their gradients and drop the gradients."""
+        moves = torch._foreach_add([p.grad for p in self.parameters], self.parameters, alpha=self.weight_decay)
+        if self.buffers is None:
+            self.buffers = [move.clone() for move in moves]
+        else:
+            torch._foreach_mul_(self.buffers, self.momentum)
+            torch._foreach_add_(self.buffers, moves)
+        if self.nesterov:
+            torch._foreach_add_(moves, self.buffers, alpha=self.momentum)
+        torch._foreach_add_(self.parameters, moves if self.nesterov else self.buffers, alpha=-lr)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
 def _schedule(step: int, total: int, warmup: float) -> float:
     """Factor on the peak learning rate: linear up over `warmup` of the steps, then half a cosine to zero."""
     rising = warmup * total
@@ -207,9 +235,8 @@ def _train(
     # functional.pad counts from the last axis: channels, width, height
     pixels = functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad))
     labels = torch.from_numpy(images.labels).to(device)
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.lr,
+    optimiser = MomentumSGD(
+        list(model.parameters()),
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
@@ -229,8 +256,6 @@ def _train(
         while len(stream) < batch:
             stream = torch.cat([stream, torch.randperm(len(images), generator=rng)])
         picks, stream = stream[:batch].to(device, non_blocking=True), stream[batch:]
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * _schedule(step, total, recipe.warmup)
         x = augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(x)
@@ -242,9 +267,8 @@ def _train(
         )
         if weights is not None:
             loss = (loss * weights[picks]).mean()
-        optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimiser.step(recipe.lr * _schedule(step, total, recipe.warmup))
         losses.append(loss.detach())
         if after_step is not None:
             after_step(step + 1, model)

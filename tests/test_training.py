@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from dqas_lib.errors import InputError
 from dqas_lib.training import (
     RECIPES,
+    MomentumSGD,
     Recipe,
     _schedule,
     augment,
@@ -134,3 +137,33 @@ def test_recall_by_hand_and_nan_for_an_absent_class():
     assert recall[0] == 1.0
     assert recall[1] == pytest.approx(2 / 3)
     assert math.isnan(recall[2])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_optimiser_gives_the_numbers_of_torchs_own(nesterov):
+    rng = torch.Generator().manual_seed(0)
+    start = [torch.randn(4, 3, generator=rng), torch.randn(5, generator=rng)]
+    ours = [torch.nn.Parameter(value.clone()) for value in start]
+    theirs = [torch.nn.Parameter(value.clone()) for value in start]
+    optimiser = MomentumSGD(ours, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    reference = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    for lr in (0.1, 0.05, 0.2, 0.01):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.sin(mine.detach() * 3)
+            other.grad = torch.sin(other.detach() * 3)
+        optimiser.step(lr)
+        reference.param_groups[0]["lr"] = lr
+        reference.step()
+        assert all(parameter.grad is None for parameter in ours)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_training_does_not_load_pytorchs_compiler():
+    code = (
+        "import sys, numpy as np, dqas_lib as d;"
+        "i = d.ImageSet(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2, np.arange(4), ('a', 'b'));"
+        "d.train(i, recipe=d.Recipe('one', steps=1)); print('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
