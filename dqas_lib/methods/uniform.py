@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.budget import largest_remainder
 from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.common import check_balance, quotas
 from dqas_lib.seeds import generator
 
 
@@ -15,15 +15,22 @@ class Random:
     """Uniform random choice within each class. [paper, "Random"]
 
     Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size (equal on
-    balanced data), sum n_c = B exactly. Needs: labels. Cost: O(N).
+    balanced data), sum n_c = B exactly; with balance "free", B images drawn from all. Needs: labels (free: none).
+    Cost: O(N).
     """
 
     name: ClassVar[str] = "random"
+    needs: ClassVar[tuple[str, ...]] = ()
+    balance: str = "proportional"
+
+    def __post_init__(self) -> None:
+        check_balance(self.balance)
 
     def choose(self, bench: Workbench, budget: int) -> Choice:
         """See `Method.choose`."""
-        sizes = bench.images.class_counts
-        counts = largest_remainder(sizes, budget, caps=sizes)
+        if self.balance == "free":
+            return Choice(generator(bench.seed, "random, free").permutation(bench.by_id)[:budget])
+        counts = quotas(bench, budget, self.balance)
         return Choice(draw_within_classes(bench, np.arange(len(bench.images)), counts, use="random"))
 
 

@@ -1,0 +1,72 @@
+"""Cal: contrastive examples, alike in features to images that are predicted otherwise."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import log_softmax
+
+from dqas_lib.errors import InputError
+from dqas_lib.features import unit_rows
+from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.common import by_score, check_balance
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Cal:
+    """Contrastive Active Learning. [Margatina et al., EMNLP 2021, Algorithm 1]
+
+    Definition: the largest (1/k) sum over the k nearest neighbours i in feature space of KL(p_i | p_x). The neighbours
+    are looked for among all images (here all are labelled), the image itself left out. neighbours: k = 10 [Cal].
+    Needs: features (unit), logits. Cost: O(N^2 d) in blocks of O(N) memory.
+    (Public code picks the lowest divergence.)
+    """
+
+    name: ClassVar[str] = "cal"
+    needs: ClassVar[tuple[str, ...]] = ("features", "logits")
+    balance: str = "proportional"
+    neighbours: int = 10
+
+    def __post_init__(self) -> None:
+        check_balance(self.balance)
+        if self.neighbours < 1:
+            raise InputError(f"neighbours must be at least 1; got {self.neighbours!r}")
+
+    def choose(self, bench: Workbench, budget: int) -> Choice:
+        """See `Method.choose`. Trace: score (N,)."""
+        bench.check(self)
+        order = bench.by_id
+        scores = np.empty(len(order))
+        scores[order] = contrast(bench.features[order], bench.logits[order], self.neighbours)
+        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+
+
+def nearest_neighbours(features: np.ndarray, k: int) -> np.ndarray:
+    """(n, min(k, n - 1)) positions of each row's nearest other rows by cosine, nearest first; ties to the lowest."""
+    z = unit_rows(features)
+    k = min(k, len(z) - 1)
+    found = np.empty((len(z), k), dtype=np.int64)
+    if not k:
+        return found
+    for start in range(0, len(z), _BLOCK):
+        likeness = z[start : start + _BLOCK] @ z.T
+        rows = np.arange(len(likeness))
+        likeness[rows, start + rows] = -np.inf
+        near = np.sort(np.argpartition(-likeness, k - 1, axis=1)[:, :k], axis=1)
+        order = np.argsort(-likeness[rows[:, None], near], axis=1, kind="stable")
+        found[start : start + _BLOCK] = near[rows[:, None], order]
+    return found
+
+
+def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
+    """(n,) mean KL(p_i | p_x) in nats over the k nearest neighbours i of x; 0 for a single image."""
+    logs = log_softmax(logits.astype(np.float64), axis=1)
+    p = np.exp(logs)
+    near = nearest_neighbours(features, k)
+    if not near.shape[1]:
+        return np.zeros(len(logs))
+    own = np.einsum("ij,ij->i", p, logs)
+    mean_p = np.stack([p[column] for column in near.T]).mean(axis=0)
+    return own[near].mean(axis=1) - np.einsum("ij,ij->i", mean_p, logs)

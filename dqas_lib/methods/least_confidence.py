@@ -1,0 +1,36 @@
+"""Least Confidence: the images whose predicted class is least probable."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import softmax
+
+from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.common import by_score, check_balance
+
+
+@dataclass(frozen=True)
+class LeastConfidence:
+    """Least Confidence. [Lewis and Gale 1994; Coleman et al., ICLR 2020, for selection]
+
+    Definition: the largest 1 - max_k p_k. Needs: logits. Cost: O(N C).
+    """
+
+    name: ClassVar[str] = "least-confidence"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    balance: str = "proportional"
+
+    def __post_init__(self) -> None:
+        check_balance(self.balance)
+
+    def choose(self, bench: Workbench, budget: int) -> Choice:
+        """See `Method.choose`. Trace: score (N,)."""
+        bench.check(self)
+        scores = least_confidence(bench.logits)
+        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+
+
+def least_confidence(logits: np.ndarray) -> np.ndarray:
+    """(N,) 1 - max_k p_k of (N, C) logits."""
+    return 1 - softmax(logits.astype(np.float64), axis=1).max(axis=1)

@@ -1,0 +1,40 @@
+"""Margin: the images on which the two likeliest classes are closest."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import softmax
+
+from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.common import by_score, check_balance
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Margin. [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection]
+
+    Definition: the smallest p_(1) - p_(2), the difference of the two largest probabilities. Needs: logits.
+    Cost: O(N C).
+    """
+
+    name: ClassVar[str] = "margin"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    balance: str = "proportional"
+
+    def __post_init__(self) -> None:
+        check_balance(self.balance)
+
+    def choose(self, bench: Workbench, budget: int) -> Choice:
+        """See `Method.choose`. Trace: score (N,), minus the margin."""
+        bench.check(self)
+        scores = -probability_margin(bench.logits)
+        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+
+
+def probability_margin(logits: np.ndarray) -> np.ndarray:
+    """(N,) difference of the two largest probabilities of (N, C) logits; 1 with one class."""
+    if logits.shape[1] < 2:
+        return np.ones(len(logits))
+    top = np.partition(softmax(logits.astype(np.float64), axis=1), -2, axis=1)
+    return top[:, -1] - top[:, -2]

@@ -1,0 +1,84 @@
+"""Greedy maximisation of facility location, with lazy evaluation and without an n x n matrix in memory.
+
+f(S) = sum_i max_{j in S} s_ij with s >= 0 and f(empty) = 0. Its gains can only shrink, so a gain worked out earlier is
+an upper bound: a candidate is looked at again only when its bound could win (Minoux's accelerated greedy). The picks
+are those of plain greedy; gains closer than a rounding error count as equal and go to the lowest position.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dqas_lib.errors import InputError
+
+TIE = 1e-12
+KEEP_BYTES = 2**28  # a kernel of up to 256 MiB (n = 5,792) is kept, a larger one is worked out in blocks of columns
+_BLOCK = 512
+
+Columns = Callable[[np.ndarray], np.ndarray]
+
+
+def first_best(scores: np.ndarray, tie: float) -> int:
+    """The lowest position whose score is within `tie` of the largest."""
+    return int(np.argmax(scores >= scores.max() - tie))
+
+
+def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarray:
+    """Greedy order of `n_picks` of n candidates, (n_picks,) int64.
+
+    columns: positions (b,) -> (n, b) similarities >= 0 of every item to those candidates.
+    Raises InputError when n_picks does not lie between 0 and n.
+    """
+    if not 0 <= n_picks <= n:
+        raise InputError(f"n_picks must lie between 0 and the {n} rows; got {n_picks!r}")
+    columns, bounds = _prepared(columns, n)
+    scale = TIE * max(1.0, bounds.max(initial=0.0))
+    covered = np.zeros(n)
+    picked = np.empty(n_picks, dtype=np.int64)
+    taken = np.zeros(n, dtype=bool)
+    for number in range(n_picks):
+        fresh = np.zeros(n, dtype=bool) if number else np.ones(n, dtype=bool)
+        size = 8
+        while True:
+            best = bounds[fresh & ~taken].max(initial=-np.inf)
+            stale = np.flatnonzero(~fresh & ~taken & (bounds >= best - scale))
+            if not len(stale):
+                break
+            if len(stale) > size:
+                stale = stale[np.argpartition(-bounds[stale], size)[:size]]
+            bounds[stale] = np.maximum(columns(stale) - covered[:, None], 0.0).sum(axis=0)
+            fresh[stale] = True
+            size = min(2 * size, 128)
+        pick = first_best(np.where(taken, -np.inf, bounds), scale)
+        picked[number] = pick
+        taken[pick] = True
+        covered = np.maximum(covered, columns(np.array([pick]))[:, 0])
+    return picked
+
+
+def _prepared(columns: Columns, n: int) -> tuple[Columns, np.ndarray]:
+    """The columns, kept in memory when they are few, and their sums (the gains of a first pick)."""
+    sums = np.empty(n)
+    kept = np.empty((n, n)) if 8 * n * n <= KEEP_BYTES else None
+    for start in range(0, n, _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, n))
+        values = columns(block)
+        sums[block] = values.sum(axis=0)
+        if kept is not None:
+            kept[block] = values.T
+    return (columns if kept is None else lambda positions: kept[positions].T), sums
+
+
+def nearest(columns: Columns, chosen: np.ndarray) -> np.ndarray:
+    """For every item, which of the chosen (a place in `chosen`) is most similar to it; ties to the earliest chosen."""
+    best, place = None, None
+    for start in range(0, len(chosen), _BLOCK):
+        values = columns(chosen[start : start + _BLOCK])
+        here = values.argmax(axis=1)
+        top = values[np.arange(len(values)), here]
+        if best is None:
+            best, place = top, here
+        else:
+            better = top > best
+            best, place = np.where(better, top, best), np.where(better, here + start, place)
+    return place
