@@ -61,19 +61,20 @@ class DQAS:
     """
 
     name: ClassVar[str] = "dqas"
+    needs: ClassVar[tuple[str, ...]] = ("labels", "network")
     n_bins: int = 10
-    initial: float = 0.3
+    initial: float = 0.2
     initialisation: str = "proportional"
     draw: str = "bins"
     active: bool = True
-    rounds: int = 3
-    learners: int = 3
-    learner_scale: float = 0.5
+    rounds: int = 5
+    learners: int = 2
+    learner_scale: float = 0.4
     counts: str = "error"
     shrink: float = 0.5
     shuffle_counts: bool = False
     samples: str = "margin"
-    diversity: float = 0.0
+    diversity: float = 0.1
     labels: str = "known"
     validation: float = 0.1
     pilot_ratios: tuple[float, ...] = (0.05, 0.1, 0.2)
@@ -111,6 +112,7 @@ class DQAS:
     def choose(self, bench: Workbench, budget: int) -> Choice:
         """See `Method.choose`. Trace: bin, rank and round (0 the first share, -1 not chosen) of every image; counts
         (rounds + 1, C) after each round; scores (rounds, N) of the candidates, else NaN; gains (rounds, C)."""
+        bench.check(self)
         stage = _Stage.prepare(self, bench, budget)
         state = stage.load() or stage.start()
         for number in range(len(state.counts), stage.rounds + 1):
@@ -161,13 +163,13 @@ class _Stage:
     def prepare(cls, method: DQAS, bench: Workbench, budget: int) -> "_Stage":
         images = bench.images
         rest, held = images.hold_out(method.validation, bench.seed)
-        candidates = images.positions(rest.ids)
+        candidates, validation = images.positions(np.sort(rest.ids)), images.positions(np.sort(held.ids))
         placed = min(budget, len(candidates))
         active = method.active and placed < len(candidates)
         first = min(max(1, round(method.initial * placed)), placed) if active else placed
         caps = np.bincount(images.labels[candidates], minlength=images.n_classes)
         rounds = method.rounds if active else 0
-        return cls(method, bench, budget, candidates, images.positions(held.ids), placed, first, caps, rounds)
+        return cls(method, bench, budget, candidates, validation, placed, first, caps, rounds)
 
     # ------------------------------------------------------------------------------------------ kept in the store
 
@@ -216,8 +218,7 @@ class _Stage:
         """Class-wise initialisation, and the first share of the images."""
         images, method = self.bench.images, self.method
         if method.labels == "expected":
-            order = self.candidates[np.argsort(images.ids[self.candidates], kind="stable")]
-            selected = generator(self.bench.seed, "dqas", "unlabelled").permutation(order)[: self.first]
+            selected = generator(self.bench.seed, "dqas", "unlabelled").permutation(self.candidates)[: self.first]
         else:
             counts = largest_remainder(self._dealt(self._initial_shares()), self.first, caps=self.caps)
             if method.draw == "bins":
@@ -312,8 +313,9 @@ class _Stage:
             own = shifted[np.arange(len(logits)), images.labels[self.held]]
             return float((np.log(np.exp(shifted).sum(axis=1)) - own).mean())
 
-        open_ = self.candidates[~np.isin(self.candidates, selected)]
-        open_ = open_[np.argsort(images.ids[open_], kind="stable")]  # ties go to the lowest id
+        open_ = self.candidates[
+            ~np.isin(self.candidates, selected)
+        ]  # in the order of ids, to the lowest of which ties go
         return View(
             labels=images.labels,
             n_classes=images.n_classes,
