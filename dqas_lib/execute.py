@@ -1,11 +1,11 @@
 """One notebook, executed by papermill in a process of its own: `python -P execute.py FOLDER`, started by runs.py.
 
 Imports nothing of the library, so that it starts without PyTorch. FOLDER holds job.json and source.ipynb; the process
-writes notebook.ipynb (after every cell) and child.json: seconds, peak memory, and the error if it failed.
+writes notebook.ipynb after every cell, and child.json: seconds, peak memory and, if it failed, why.
 
-Its standard input is a pipe that its parent never writes to: when the pipe closes, the parent is gone, however it ended,
-and this process ends itself and all that it started. A kernel runs in a session of its own, so process groups do not
-reach it; every process of a run carries the run's folder in its environment (MARK) and is found by that.
+Its standard input is a pipe that its parent never writes to: when the pipe closes, the parent is gone, however it
+ended, and this process ends itself and all that it started. A kernel runs in a session of its own, so process groups do
+not reach it; every process of a run carries the run's folder in its environment (MARK) and is found by that.
 """
 
 import contextlib

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import heapq
 import json
 import os
 import shlex
@@ -32,9 +33,10 @@ from tqdm import tqdm
 from dqas_lib.errors import DqasError, InputError, RunError
 from dqas_lib.profiles import REPOSITORY, Profile, Run, load_profile
 from dqas_lib.report import collect, too_large
-from dqas_lib.runs import ATTEMPTS, FAILED, LIBRARY, Job, clear_away, execute, finished
+from dqas_lib.runs import ATTEMPTS, FAILED, LIBRARY, Job, clear_away, execute, finished, no_space
 from dqas_lib.store import library_digest, write_atomically
 
+CONNECT_TIMEOUT = "20s"  # for a scheduler to answer
 FAILED_STATUS, STOPPED_STATUS, INPUT_STATUS = 1, 130, 2
 
 
@@ -148,7 +150,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Console entry; exit status 0: all finished, 1: a run failed, 2: the command cannot be carried out, 130: ended."""
     options = arguments(argv)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return reproduce(options, shown_command(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
@@ -159,15 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {explain(error, options)}", file=sys.stderr)
         return INPUT_STATUS
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: Exception, options: argparse.Namespace) -> str:
     """An error as one line that says what to do."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"no space is left on the disk ({error.filename or options.reports or 'reports'}): free some and give the "
-            "same command again; finished runs are kept"
-        )
+        return no_space(options.reports or "the reports")
     return " ".join(str(error).split())
 
 
@@ -244,20 +245,36 @@ def estimates(profile: Profile, history: Sequence[Mapping[str, Any]]) -> dict[st
     return {run.name: measured.get((profile.name, run.name), run.seconds) for run in profile.runs}
 
 
+def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
+    """Wide runs first, then long ones: what is left at the end is easy to pack."""
+    return sorted(runs, key=lambda run: (-slots.width(run, grid.profile.device), -grid.estimates[run.name]))
+
+
 def time_left(grid: Grid, slots: Slots, running: Mapping[str, float]) -> float:
-    """Expected seconds until all is done: the work divided by the slots, and at least the longest run.
+    """Expected seconds until all is done: the rest of the grid, played through with the estimates.
 
     running: name -> seconds since its start.
     """
-    work, longest = 0.0, 0.0
-    for run in grid.todo:
-        if run.name in grid.records or grid.blocked(run):
-            continue
-        left = max(grid.estimates[run.name] - running.get(run.name, 0.0), 1.0)
-        work += left * slots.width(run, grid.profile.device)
-        longest = max(longest, left)
-    parallel = min(slots.total, sum(slots.width(run, grid.profile.device) for run in grid.todo) or 1)
-    return max(longest, work / parallel)
+    left = {name: max(seconds - running.get(name, 0.0), 1.0) for name, seconds in grid.estimates.items()}
+    open_ = in_order([run for run in grid.todo if run.name not in grid.records], grid, slots)
+    busy = [(left[run.name], slots.width(run, grid.profile.device), run.name) for run in open_ if run.name in running]
+    waiting = [run for run in open_ if run.name not in running]
+    heapq.heapify(busy)
+    free, now = slots.total - sum(width for _, width, _ in busy), 0.0
+    done = {run.name for run in grid.profile.runs if grid.done(run.name)}
+    while True:
+        for run in [run for run in waiting if done.issuperset(run.needs)]:
+            width = slots.width(run, grid.profile.device)
+            if width > free:
+                break
+            waiting.remove(run)
+            heapq.heappush(busy, (now + left[run.name], width, run.name))
+            free -= width
+        if not busy:
+            return now
+        now, width, name = heapq.heappop(busy)
+        free += width
+        done.add(name)
 
 
 def describe(grid: Grid, slots: Slots) -> str:
@@ -313,7 +330,7 @@ class Session:
                 view.close()
 
     def _loop(self, pool: Executor, view: "View") -> None:
-        pending = sorted(self.grid.todo, key=lambda run: (-run.cores if run.cores else -9999, -self._estimate(run)))
+        pending = in_order(self.grid.todo, self.grid, self.slots)
         while pending or self.running:
             pending = [run for run in pending if not self._skip(run, view)]
             for run in [run for run in pending if self.grid.ready(run)]:
@@ -332,9 +349,6 @@ class Session:
             now = time.monotonic()
             elapsed = {run.name: now - started for run, started, _ in self.running.values()}
             view.tick(elapsed, time_left(self.grid, self.slots, elapsed))
-
-    def _estimate(self, run: Run) -> float:
-        return self.grid.estimates[run.name]
 
     def _skip(self, run: Run, view: "View") -> bool:
         if not self.grid.blocked(run):
@@ -422,7 +436,7 @@ def executor(scheduler: str | None, slots: int) -> Iterator[Executor]:
     except ImportError:
         raise RunError("--scheduler needs the package distributed: pip install 'dqas-kit[distributed]'") from None
     try:
-        client = Client(scheduler, timeout="20s")
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise RunError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
     with client:

@@ -169,6 +169,8 @@ def _attempt(job: Job, attempt: Path) -> dict[str, Any]:
     error = _check(job, attempt, code)
     if error is not None:
         record |= {"status": "failed", "error": error}
+    if error == no_space(job.reports):
+        return record  # what was written is of no use, and its room is needed
     write_atomically(attempt / "run.json", json.dumps(record, indent=1).encode())
     _keep(job, attempt, job.done if error is None else job.reports / FAILED / job.run)
     return record
@@ -201,7 +203,7 @@ def _check(job: Job, attempt: Path, code: int) -> str | None:
     """Why the attempt does not count as done, or None."""
     told = _json(attempt / "child.json")
     if code != 0 and shutil.disk_usage(attempt).free < FULL_BYTES:
-        return f"no space is left on the disk of {job.reports}"
+        return no_space(job.reports)
     if code != 0:
         if told and told.get("error"):
             return told["error"]
@@ -222,6 +224,11 @@ def _check(job: Job, attempt: Path, code: int) -> str | None:
     if result.get("finished") is not True or not isinstance(result.get("values"), dict):
         return "its result.json is not what tables.finish(...) writes"
     return None
+
+
+def no_space(reports: Path | str) -> str:
+    """The sentence about a full disk."""
+    return f"no space is left on the disk of {reports}: free some and start again; finished runs are kept"
 
 
 def _signal(number: int) -> str:

@@ -1,0 +1,36 @@
+"""Notebooks of three cells that import no PyTorch, and a project of them: for tests of how notebooks are run."""
+
+import json
+from pathlib import Path
+
+KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
+# what tables.finish and tables.save write, without their imports, which take seconds
+FINISH = """\
+import json, os, pathlib
+folder = pathlib.Path(os.environ["DQAS_RUN_DIR"])
+(folder / "tables").mkdir(exist_ok=True)
+(folder / "tables" / "rows.csv").write_text(f"n,square\\n{N},{N * N}\\n")
+(folder / "result.json").write_text(json.dumps({"finished": True, "values": {"n": N}, "versions": {}}))"""
+
+
+def write_notebook(path: Path, *cells: str, parameters: str = "N = 1  # a number", prose: str = "Squares.") -> None:
+    """A notebook of a sentence, a parameters cell and the given code cells."""
+
+    def cell(number: int, kind: str, source: str, tags: list[str]) -> dict:
+        empty = {"outputs": [], "execution_count": None} if kind == "code" else {}
+        metadata = {"tags": tags} if tags else {}
+        return {"cell_type": kind, "id": f"cell{number}", "metadata": metadata, "source": source, **empty}
+
+    parts = [cell(0, "markdown", prose, []), cell(1, "code", parameters, ["parameters"])]
+    parts += [cell(number, "code", source, []) for number, source in enumerate(cells, start=2)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notebook = {"cells": parts, "metadata": {"kernelspec": KERNELSPEC}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def write_profile(root: Path, *runs: str, name: str = "tiny", head: str = "device: cpu") -> str:
+    """A profile of runs in YAML flow style; gives its path, for --profile."""
+    path = root / "notebooks" / "profiles" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([head, "runs:", *(f"  - {run}" for run in runs)]) + "\n", encoding="utf-8")
+    return str(path)
