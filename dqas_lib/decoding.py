@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -113,14 +113,13 @@ def decode(file: BinaryIO, *, size: int, fit: str = "crop") -> Decoded:
         width, height = image.size
         kind = f"{image.format} {image.mode}"
         # a JPEG much larger than needed is decoded at a half, a quarter or an eighth: same look, a fraction of the time
-        image.draft(None, (MARGIN * size, MARGIN * size))
+        drafted = image.draft(None, (MARGIN * size, MARGIN * size))
+        extent = drafted[1][2:] if drafted else image.size
         with _memory.hold(_cost(image, width, height)):
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
-            upright = _shrink(image, size, fit)
-            if turn is not None:
-                upright = upright.transpose(turn)
-            pixels = np.asarray(_fit(upright, size, fit))
+            square = _fit(*_shrink(image, extent, size, fit), size, fit)
+    pixels = np.asarray(square if turn is None else square.transpose(turn))
     if turn in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels, width, height, kind)
@@ -149,28 +148,31 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _scaled(width: int, height: int, size: int, fit: str) -> tuple[int, int]:
+def _scaled(width: float, height: float, size: int, fit: str) -> tuple[int, int]:
     """Size of the whole picture after scaling, before cropping or padding."""
     side = min(width, height) if fit == "crop" else max(width, height)
     return max(1, round(width * size / side)), max(1, round(height * size / side))
 
 
-def _shrink(image: Image.Image, size: int, fit: str) -> Image.Image:
+def _shrink(
+    image: Image.Image, extent: tuple[float, float], size: int, fit: str
+) -> tuple[Image.Image, tuple[float, float]]:
     """The picture as RGB; one that is many times too large is averaged down by a whole factor on the way.
 
-    What is left is at least MARGIN times too large, so that the exact resampling after it shows no difference. Done
-    strip by strip: there is never a second picture of full size.
+    extent: width and height of what counts; the last column and row may stand for a part of a pixel only. Gives the
+    picture and its new extent. It is still at least MARGIN times too large, so that the exact resampling after it
+    shows little difference. Done strip by strip: there is never a second picture of full size.
     """
-    width, height = _scaled(image.width, image.height, size, fit)
+    width, height = _scaled(*extent, size, fit)
     factor = min(image.width // width, image.height // height) // MARGIN
     if factor < 2:
-        return _rgb(image)
+        return _rgb(image), extent
     small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
     rows = factor * max(1, STRIP_PIXELS // (factor * image.width))
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         small.paste(_rgb(strip).reduce(factor), (0, top // factor))
-    return small
+    return small, (extent[0] / factor, extent[1] / factor)
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
@@ -189,14 +191,19 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _fit(image: Image.Image, size: int, fit: str) -> Image.Image:
-    if image.size == (size, size):
+def _fit(image: Image.Image, extent: tuple[float, float], size: int, fit: str) -> Image.Image:
+    """The square of `size` pixels: resampled from the middle of `extent`, or from all of it and padded."""
+    if image.size == extent == (size, size):
         return image
+    width, height = extent
     if fit == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    width, height = _scaled(*image.size, size, fit)
+        side = min(extent)
+        box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    wanted = _scaled(width, height, size, fit)
     padded = Image.new("RGB", (size, size), "black")
-    padded.paste(image.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
+    scaled = image.resize(wanted, Image.Resampling.LANCZOS, box=(0, 0, width, height))
+    padded.paste(scaled, ((size - wanted[0]) // 2, (size - wanted[1]) // 2))
     return padded
 
 

@@ -228,7 +228,7 @@ def _list(path: Path) -> _Listing:
             if verdict is None:
                 others += 1
             elif verdict:
-                faults.append(Fault(os.fsencode(name).decode(errors="backslashreplace"), verdict))
+                faults.append(_fault(name, verdict))
             elif not rest:
                 faults.append(Fault(name, "lies in no class folder, so it has no label: move it into one"))
             elif folder not in label_of:
@@ -246,24 +246,32 @@ def _list(path: Path) -> _Listing:
 
 
 def _files(folder: Path, faults: list[Fault], skip: tuple[str, ...] = ()) -> Iterator[str]:
-    """Files below a folder, by relative path with "/"; links to folders are followed, but never in a circle.
+    """Files below a folder, by relative path with "/"; hidden folders and those of `skip` at the top are passed over.
 
-    A folder that cannot be opened is added to `faults`; hidden folders and those of `skip` at the top are passed over.
+    A class folder may be a link; links to folders further down are not followed (they may lead in circles): they, and
+    folders that cannot be opened, are added to `faults`.
     """
 
     def closed(error: OSError) -> None:
-        faults.append(Fault(f"{os.path.relpath(error.filename, folder)}/", f"cannot be opened ({error.strerror})"))
+        faults.append(_fault(os.path.relpath(error.filename, folder) + "/", f"cannot be opened ({error.strerror})"))
 
-    seen = set()
-    for here, folders, files in os.walk(folder, onerror=closed, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        inside = os.path.relpath(here, folder).replace(os.sep, "/")
-        folders[:] = sorted(name for name in folders if not _hidden(name) and not (inside == "." and name in skip))
-        yield from (name if inside == "." else f"{inside}/{name}" for name in files)
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.is_dir():
+                yield entry.name
+            elif not _hidden(entry.name) and entry.name not in skip:
+                for here, folders, files in os.walk(entry.path, onerror=closed):
+                    inside = os.path.relpath(here, folder).replace(os.sep, "/")
+                    folders[:] = sorted(name for name in folders if not _hidden(name))
+                    for name in folders:
+                        if os.path.islink(os.path.join(here, name)):
+                            faults.append(_fault(f"{inside}/{name}/", "is a link to a folder, which is not followed"))
+                    yield from (f"{inside}/{name}" for name in files)
+
+
+def _fault(name: str, reason: str) -> Fault:
+    """A fault of a file whose name may be no text."""
+    return Fault(os.fsencode(name).decode(errors="backslashreplace"), reason)
 
 
 def _verdict(path: Path) -> str | None:

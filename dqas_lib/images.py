@@ -81,14 +81,17 @@ class ImageSet:
     def positions(self, ids: Sequence | np.ndarray) -> np.ndarray:
         """Positions of the given ids in this set, in the order given; InputError names an id that is not here."""
         wanted = np.asarray(ids, dtype=self.ids.dtype if len(ids) == 0 else None)
-        if not len(self) or not len(wanted):
-            if len(wanted):
-                raise InputError(f"id {wanted[0]!r} is not in this (empty) set")
+        if len(wanted) and (wanted.dtype.kind == "U") != (self.ids.dtype.kind == "U"):
+            kind = "strings" if self.ids.dtype.kind == "U" else "whole numbers"
+            raise InputError(f"the ids of the data set {self.name!r} are {kind}; got {wanted[:1].tolist()[0]!r}")
+        if not len(self) and len(wanted):
+            raise InputError(f"id {wanted[:1].tolist()[0]!r} is not in this (empty) set")
+        if not len(wanted):
             return np.zeros(0, dtype=np.int64)
         places = np.searchsorted(self.ids, wanted, sorter=self._order)
         found = self._order[np.minimum(places, len(self) - 1)]
         if not np.array_equal(self.ids[found], wanted):
-            missing = wanted[self.ids[found] != wanted][0]
+            missing = wanted[self.ids[found] != wanted][:1].tolist()[0]
             raise InputError(f"id {missing!r} is not in the data set {self.name!r} ({len(self)} images)")
         return found
 
