@@ -1,0 +1,78 @@
+"""The same grid on a Dask cluster of two worker processes, one of which is killed in the middle."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_notebooks import FINISH, write_notebook, write_profile
+
+from dqas_lib import reproduce
+from dqas_lib.execute import MARK, marked
+from dqas_lib.runs import OWNER
+
+distributed = pytest.importorskip(
+    "distributed", reason="the extra 'distributed' is not installed: this checked nothing"
+)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options, local_directory=str(tmp_path / "dask")) as cluster:
+        yield cluster
+
+
+def owners(root: Path) -> set[int]:
+    """Process ids of the workers that runs are on at the moment."""
+    found = set()
+    for process in marked(lambda values: values[MARK].startswith(str(root))):
+        try:
+            found.add(json.loads(process.environ()[OWNER])["pid"])
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.slow  # three imports of PyTorch, half a minute
+def test_a_killed_worker_costs_nothing_that_was_finished(
+    tmp_path: Path, cluster, capsys: pytest.CaptureFixture
+) -> None:
+    write_notebook(tmp_path / "notebooks" / "square.ipynb", "import time; time.sleep(2)", FINISH)
+    profile = write_profile(
+        tmp_path,
+        "{notebook: square, grid: {N: [2, 3, 4]}}",
+        "{notebook: square, name: last, parameters: {N: 5}, needs: [square]}",
+    )
+    killed: list[int] = []
+
+    def kill_a_worker() -> None:
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            working = owners(tmp_path)
+            if len(working) == 2:  # both work, in processes other than this one
+                killed.append(min(working))
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    status = reproduce.main(["--profile", profile, "--scheduler", cluster.scheduler_address])
+    killer.join()
+    told = capsys.readouterr().out
+    assert status == 0, told
+    assert len(killed) == 1
+    assert killed[0] != os.getpid()
+    folder = tmp_path / "reports" / "tables" / "tiny"
+    assert {path.parent.name: path.read_text() for path in folder.rglob("*.csv")} == {
+        "last": "n,square\n5,25\n",
+        **{f"square-{n}": f"n,square\n{n},{n * n}\n" for n in (2, 3, 4)},
+    }
+    manifest = [json.loads(line) for line in (tmp_path / "reports" / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(line["name"] for line in manifest) == ["last", "square-2", "square-3", "square-4"]
+    assert owners(tmp_path) == set()
