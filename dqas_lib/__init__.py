@@ -6,11 +6,15 @@ subset = dqas.quantize(images.train, ratio=0.1, seed=0)
 subset.class_counts, subset.ids
 """
 
+from dqas_lib.autoencoder import AUTOENCODERS
+from dqas_lib.compressed import CompressedSet, open_compressed
 from dqas_lib.errors import DataError, DqasError, InputError, RunError
 from dqas_lib.folders import DataReport
 from dqas_lib.images import DataSet, ImageSet, data_report, load_images
 from dqas_lib.methods import METHODS
 from dqas_lib.networks import NETWORKS
+from dqas_lib.patched import Patched, patchify
+from dqas_lib.patches import AdaptiveTheta
 from dqas_lib.quantize import Selection, quantize
 from dqas_lib.store import Store
 from dqas_lib.training import RECIPES, Recipe, TrainingResult, default_device, extract, predict, train
@@ -18,15 +22,19 @@ from dqas_lib.training import RECIPES, Recipe, TrainingResult, default_device, e
 __version__ = "0.1.0"
 
 __all__ = [
+    "AUTOENCODERS",
     "METHODS",
     "NETWORKS",
     "RECIPES",
+    "AdaptiveTheta",
+    "CompressedSet",
     "DataError",
     "DataReport",
     "DataSet",
     "DqasError",
     "ImageSet",
     "InputError",
+    "Patched",
     "Recipe",
     "RunError",
     "Selection",
@@ -36,6 +44,8 @@ __all__ = [
     "default_device",
     "extract",
     "load_images",
+    "open_compressed",
+    "patchify",
     "predict",
     "quantize",
     "train",

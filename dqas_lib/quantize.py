@@ -1,28 +1,39 @@
-"""The front door: check the ratio, call the method, check what it gives back."""
+"""The front door: check the ratio, call the stages in order, check what they give back."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dqas_lib.autoencoder import Autoencoder, AutoencoderRecipe
 from dqas_lib.budget import check_ratio
+from dqas_lib.compressed import save_compressed
+from dqas_lib.errors import InputError
 from dqas_lib.images import ImageSet
 from dqas_lib.methods import Method, get_method, options
 from dqas_lib.methods.base import Workbench
+from dqas_lib.patched import Patchifier
+from dqas_lib.patches import AdaptiveTheta, check_theta
 from dqas_lib.seeds import check_seed
-from dqas_lib.store import Store
+from dqas_lib.store import Store, write_atomically
 from dqas_lib.training import Recipe, check_device, get_recipe
+
+ORDERS = ("none", "first", "last")
+RATIO_KINDS = ("image", "stored")
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The chosen images and how they were chosen.
 
-    images: the chosen images, in the order chosen; weights: (B,) loss weights where the method defines them;
-    ratio: the image ratio asked for; n_pool: N, the images chosen from; settings: method options, seed, network,
-    recipe, device; seconds: by stage; trace: the method's own arrays over the pool, for notebooks.
+    images: the chosen images, in the order chosen, with dropped patches painted in; weights: (B,) loss weights where
+    the method defines them; ratio: the ratio asked for, of the kind `ratio_kind`; n_pool: N, the images chosen from;
+    settings: method options, seed, network, recipe, device, patchify; seconds: by stage; trace: the method's own arrays
+    over the pool, for notebooks; kept: (B, G) bool, True where a patch is kept, and the autoencoder that painted in the
+    others (both None when no patch was dropped).
     """
 
     images: ImageSet
@@ -32,6 +43,9 @@ class Selection:
     weights: np.ndarray | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     trace: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    ratio_kind: str = "image"
+    kept: np.ndarray | None = field(default=None, repr=False)
+    autoencoder: Autoencoder | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,6 +60,51 @@ class Selection:
         """(C,) number of chosen images of each class."""
         return self.images.class_counts
 
+    @property
+    def image_ratio(self) -> float:
+        """Images kept / N."""
+        return len(self) / self.n_pool
+
+    @property
+    def stored_ratio(self) -> float:
+        """Image ratio x share of patches kept."""
+        return self.image_ratio * (1.0 if self.kept is None else float(self.kept.mean()))
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the compressed set (see `dqas_lib.compressed`), to be opened by `open_compressed`; gives its folder.
+
+        Raises InputError when the path exists, unless it is a compressed set and `overwrite` is given.
+        """
+        settings = {
+            **self.settings,
+            "ratio": self.ratio,
+            "ratio_kind": self.ratio_kind,
+            "image_ratio": self.image_ratio,
+            "stored_ratio": self.stored_ratio,
+        }
+        return save_compressed(
+            path, self.images, kept=self.kept, autoencoder=self.autoencoder, settings=settings, overwrite=overwrite
+        )
+
+    def save_indices(self, path: str | Path, pool: ImageSet | None = None) -> Path:
+        """Write (B,) int64 positions as .npy, the index file that DQ's and DeepCore's loaders take.
+
+        They are positions in the official training file (digits, CIFAR: the ids themselves), or in `pool` when it is
+        given; folders of images need `pool`, since their ids are paths. Raises InputError without it.
+        """
+        if pool is None and self.ids.dtype.kind not in "iu":
+            raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images chosen from")
+        positions = self.ids if pool is None else pool.positions(self.ids)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp.npy")
+        try:
+            np.save(temporary, positions.astype(np.int64), allow_pickle=False)
+            write_atomically(path, temporary.read_bytes())
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
 
 def quantize(
     images: ImageSet,
@@ -58,18 +117,38 @@ def quantize(
     device: str = "cpu",
     store: Store | None = None,
     progress: bool = False,
+    patchify: str = "none",
+    theta: float | AdaptiveTheta = 0.25,
+    patch_size: int | None = None,
+    ratio_kind: str = "image",
+    autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
 ) -> Selection:
-    """Select round(ratio * N) of the images.
+    """Select a share of the images, and drop a share of their patches.
 
-    ratio: image ratio in (0, 1]; method: a registered name, or a method with options such as DQAS(rounds=4);
-    seed: of every random draw; network, recipe, device: of the networks the method trains; store: where shared work
-    (features, bins) is kept between calls. Equal arguments on the same machine give equal ids.
-    Raises InputError for a ratio, method, seed, network, recipe or device that cannot be used.
+    ratio: in (0, 1]; ratio_kind: "image" (images kept / N: round(ratio * N) are selected) or "stored" (image ratio x
+    share of patches kept: round(ratio * N / share kept) are selected, 13.33 % of the images at stored ratio 10 % and
+    theta 25 %); method: a registered name, or a method with options such as DQAS(rounds=4); seed: of every random draw;
+    network, recipe, device: of the networks that are trained; store: where shared work (features, bins, autoencoder)
+    is kept between calls. Equal arguments on the same machine give equal ids.
+
+    patchify: "first" drops and paints in the patches of all images, then selects in the feature space of what will be
+    trained on [paper, DQAS]; "last" selects originals, then drops patches of the selected ones [DQ]; "none" drops none.
+    theta: share of patches to drop, in [0, 1) [DQ: 0.2-0.25], or an `AdaptiveTheta`; patch_size: in pixels (default 2,
+    4, 8 for 8, 32, 64 px); autoencoder: recipe or a ready autoencoder. Masks and autoencoder are the same in both
+    orders: the importance network and the autoencoder are trained on all the original images.
+    Raises InputError for an argument that cannot be used.
     """
-    budget = check_ratio(ratio, len(images))
+    check_ratio(ratio, len(images))
     method = get_method(method)
     check_device(device)
-    bench = Workbench(
+    if patchify not in ORDERS:
+        raise InputError(f"patchify must be one of {', '.join(ORDERS)}; got {patchify!r}")
+    if ratio_kind not in RATIO_KINDS:
+        raise InputError(f"ratio_kind must be one of {', '.join(RATIO_KINDS)}; got {ratio_kind!r}")
+    if not isinstance(theta, AdaptiveTheta):
+        check_theta(theta)
+    started = time.perf_counter()
+    original = Workbench(
         images,
         seed=check_seed(seed),
         network=network,
@@ -78,19 +157,52 @@ def quantize(
         store=store,
         progress=progress,
     )
-    started = time.perf_counter()
+    stage = None if patchify == "none" else Patchifier(original, theta, patch_size, autoencoder)
+    share = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
+    budget = _budget(ratio, share, len(images))
+    bench = original
+    reduced = stage.apply() if patchify == "first" else None
+    if reduced is not None:
+        bench = replace(original, images=reduced.images, seconds=original.seconds)
     choice = method.choose(bench, budget)
     if len(choice.positions) != budget or len(np.unique(choice.positions)) != budget:
         found = len(np.unique(choice.positions))
         raise RuntimeError(
             f"method {method.name!r} gave {found} distinct positions instead of {budget}: a defect in it"
         )
+    chosen, kept, coder = images.take(choice.positions), None, None
+    if reduced is not None:
+        chosen, kept, coder = (
+            reduced.images.take(choice.positions),
+            reduced.kept[choice.positions],
+            reduced.autoencoder,
+        )
+    elif patchify == "last":
+        after = stage.apply(choice.positions)
+        chosen, kept, coder = after.images, after.kept, after.autoencoder
     return Selection(
-        images=images.take(choice.positions),
+        images=chosen,
         ratio=float(ratio),
         n_pool=len(images),
-        settings={**bench.settings, "method": options(method)},
+        settings={
+            **original.settings,
+            "method": options(method),
+            "patchify": {"order": patchify, **({} if stage is None else stage.settings)},
+        },
         weights=choice.weights,
         seconds={**bench.seconds, "all": time.perf_counter() - started},
         trace=choice.trace,
+        ratio_kind=ratio_kind,
+        kept=None if coder is None else kept,
+        autoencoder=coder,
     )
+
+
+def _budget(ratio: float, share: float, n_images: int) -> int:
+    """Images to select: round(ratio * N / share of patches kept)."""
+    if ratio > share + 1e-9:
+        raise InputError(
+            f"a stored ratio of {ratio!r} needs more images than there are: with {share:.4g} of the patches kept, "
+            f"at most {share:.4g} can be stored"
+        )
+    return check_ratio(min(ratio / share, 1.0), n_images)

@@ -1,0 +1,346 @@
+"""Stage 1, patches: importance maps, which patches are dropped, and pasting the kept ones back.
+
+Importance is the class activation map of the network's last convolutional stage (Grad-CAM [Selvaraju et al., 2017],
+Grad-CAM++ [Chattopadhay et al., 2018; DQ, Section 3.4; paper]). With global average pooling and a linear head the
+gradient of class k's score at channel c is W_kc / (h w) everywhere, so neither needs a backward pass: one batched
+forward gives map, prediction and features.
+
+Patches are numbered row by row from the top left; G = (size / patch_size)^2 of them cover an image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dqas_lib.errors import InputError
+from dqas_lib.networks import Network
+
+KINDS = ("gradcam++", "gradcam")
+
+
+def default_patch_size(size: int) -> int:
+    """2 for 8 px, 4 for 32 px, 8 for 64 px: the divisor of `size` nearest to size / 8, at least 2 unless size is odd.
+
+    Raises InputError when only the whole image or single pixels would do.
+    """
+    wanted = max(2.0, size / 8)
+    divisors = [d for d in range(2, size) if size % d == 0]
+    if not divisors:
+        raise InputError(f"images of {size} px cannot be cut into patches: {size} has no divisor; resize the images")
+    return min(divisors, key=lambda d: (abs(np.log(d / wanted)), d))
+
+
+def grid_of(size: int, patch_size: int) -> int:
+    """Patches along one side. Raises InputError when the patch size does not divide the image."""
+    if isinstance(patch_size, bool) or not isinstance(patch_size, int | np.integer) or not 1 <= patch_size <= size:
+        raise InputError(f"patch_size must be a whole number from 1 to the image's {size} px; got {patch_size!r}")
+    if size % patch_size:
+        known = ", ".join(str(d) for d in range(1, size + 1) if size % d == 0)
+        raise InputError(f"patch_size {patch_size} does not divide images of {size} px: give one of {known}")
+    return size // int(patch_size)
+
+
+def check_theta(theta: float) -> float:
+    """The share of patches to drop, in [0, 1). Raises InputError for anything else."""
+    if isinstance(theta, bool) or not isinstance(theta, int | float | np.integer | np.floating) or not 0 <= theta < 1:
+        raise InputError(f"theta is the share of patches to drop, a number in [0, 1); got {theta!r}")
+    return float(theta)
+
+
+def n_dropped(theta: float, n_patches: int) -> int:
+    """How many of the patches are dropped: round(theta * G), but one is always kept."""
+    return min(round(check_theta(theta) * n_patches), n_patches - 1)
+
+
+def kept_share(theta: float, size: int, patch_size: int) -> float:
+    """Share of an image's patches that is really kept at theta: 1 - round(theta * G) / G."""
+    n_patches = grid_of(size, patch_size) ** 2
+    return 1 - n_dropped(theta, n_patches) / n_patches
+
+
+# ------------------------------------------------------------------------------------------------- importance
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """What one forward pass over N images gives.
+
+    maps: (N, h, w) float32 >= 0, class activation maps at the resolution of the last stage; logits: (N, C);
+    features: (N, d) pooled activations.
+    """
+
+    maps: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray
+
+
+def closed_form_maps(stage: Tensor, head: nn.Linear, targets: Tensor | None, kind: str) -> tuple[Tensor, Tensor]:
+    """Class activation maps of a pooling + linear head without a backward pass.
+
+    stage: (B, d, h, w) activations A; targets: (B,) classes k, or None for the predicted ones.
+    Grad-CAM weighs channel c by dS_k/dA_c = W_kc / (h w). Grad-CAM++ weighs it by
+    sum_ij alpha_c relu(dS_k/dA_c), alpha_c = 1 / (2 + (dS_k/dA_c) sum_ij A_c), which is
+    relu(W_kc) / (2 + W_kc mean A_c); the factor exp(S_k) is left out: it does not change an image's ranking.
+    Gives (B, h, w) maps and (B, C) logits.
+    """
+    pooled = stage.mean((2, 3))
+    logits = head(pooled)
+    rows = head.weight[logits.argmax(1) if targets is None else targets]
+    if kind == "gradcam":
+        weights = rows / (stage.shape[2] * stage.shape[3])
+    else:
+        below = 2 + rows * pooled
+        weights = rows.relu() / torch.where(below == 0, 1.0, below)
+    maps = torch.einsum("bdhw,bd->bhw", stage, weights.to(stage.dtype)).relu()
+    return maps, logits
+
+
+def activation(
+    network: Network,
+    images: np.ndarray,
+    targets: np.ndarray | None = None,
+    *,
+    kind: str = "gradcam++",
+    device: str | torch.device = "cpu",
+    batch_size: int = 512,
+) -> Activation:
+    """Class activation maps, logits and features of (N, H, W, 3) uint8 images, in one batched forward pass.
+
+    targets: (N,) the class whose evidence is mapped, usually the labels; None: the predicted class.
+    Raises InputError for an unknown kind or targets that do not fit.
+    """
+    _check_kind(kind)
+    targets = _check_targets(targets, len(images), network.head.out_features)
+    device = torch.device(device)
+    network.eval()
+    head = network.head
+    side = 0 if len(images) else 1
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        for start in range(0, len(images), batch_size):
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            stage = network.feature_map(block).float()
+            classes = None if targets is None else targets[start : start + batch_size].to(device)
+            with torch.autocast(device.type, enabled=False):
+                maps, logits = closed_form_maps(stage, head, classes, kind)
+                parts.append((maps, logits, stage.mean((2, 3))))
+    if not parts:
+        empty = np.zeros((0, side, side), dtype=np.float32)
+        shapes = (head.out_features, head.in_features)
+        return Activation(empty, *(np.zeros((0, n), dtype=np.float32) for n in shapes))
+    return Activation(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
+
+
+def activation_by_autograd(
+    network: nn.Module,
+    stage: nn.Module,
+    images: np.ndarray,
+    targets: np.ndarray | None = None,
+    *,
+    kind: str = "gradcam++",
+    device: str | torch.device = "cpu",
+    batch_size: int = 128,
+) -> np.ndarray:
+    """(N, h, w) class activation maps of any network, by one backward pass a batch.
+
+    network: (B, H, W, 3) uint8 images -> (B, C) logits; stage: the module in it whose (B, d, h, w) output is mapped.
+    For heads that are not pooling + linear; equal to `activation` for those that are. Grad-CAM++ as in its paper,
+    equation 19, with exp of the score as in the closed form.
+    """
+    _check_kind(kind)
+    device = torch.device(device)
+    seen: list[Tensor] = []
+    hook = stage.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    network.eval()
+    maps = []
+    try:
+        for start in range(0, len(images), batch_size):
+            seen.clear()
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            with torch.enable_grad():
+                logits = network(block)
+                if not seen or seen[-1].ndim != 4:
+                    found = "nothing" if not seen else str(tuple(seen[-1].shape))
+                    raise InputError(f"the stage to be mapped must give (B, d, h, w) activations; it gave {found}")
+                wanted = _check_targets(targets, len(images), logits.shape[1])
+                classes = logits.argmax(1) if wanted is None else wanted[start : start + batch_size].to(device)
+                score = logits.gather(1, classes[:, None]).sum()
+                gradient = torch.autograd.grad(score, seen[-1])[0].detach()
+            maps.append(_weighted_map(seen[-1].detach(), gradient, kind))
+    finally:
+        hook.remove()
+    return torch.cat(maps).float().cpu().numpy() if maps else np.zeros((0, 1, 1), dtype=np.float32)
+
+
+def _weighted_map(stage: Tensor, gradient: Tensor, kind: str) -> Tensor:
+    """(B, h, w) Grad-CAM or Grad-CAM++ map from activations and gradients (B, d, h, w)."""
+    if kind == "gradcam":
+        weights = gradient.mean((2, 3))
+    else:
+        below = 2 * gradient**2 + gradient**3 * stage.sum((2, 3), keepdim=True)
+        alpha = gradient**2 / torch.where(below == 0, 1.0, below)
+        weights = (alpha * gradient.relu()).sum((2, 3))
+    return torch.einsum("bdhw,bd->bhw", stage, weights).relu()
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise InputError(f"unknown importance {kind!r}: give one of {', '.join(KINDS)}")
+
+
+def _check_targets(targets: np.ndarray | None, n_images: int, n_classes: int) -> Tensor | None:
+    if targets is None:
+        return None
+    targets = np.asarray(targets, dtype=np.int64)
+    if targets.shape != (n_images,) or (n_images and not 0 <= targets.min() <= targets.max() < n_classes):
+        raise InputError(f"targets must be {n_images} classes in [0, {n_classes}); got shape {targets.shape}")
+    return torch.from_numpy(targets)
+
+
+def patch_operator(map_side: int, size: int, patch_size: int) -> np.ndarray:
+    """(G, h w) float64 matrix: bilinear enlargement of an (h, w) map to (size, size), then the mean of every patch.
+
+    Both are linear, so one product replaces them; rows sum to 1.
+    """
+    grid = grid_of(size, patch_size)
+    unit = torch.eye(map_side, dtype=torch.float64)[:, None]
+    enlarged = nn.functional.interpolate(unit, size=size, mode="linear", align_corners=False)[:, 0]
+    side = enlarged.reshape(map_side, grid, patch_size).mean(2).T.numpy()
+    return np.einsum("ai,bj->abij", side, side).reshape(grid * grid, map_side * map_side)
+
+
+def patch_importance(maps: np.ndarray, size: int, patch_size: int) -> np.ndarray:
+    """(N, G) float32 mean importance of every patch of (N, h, h) maps of images with `size` pixels a side."""
+    operator = patch_operator(maps.shape[1], size, patch_size)
+    return (maps.reshape(len(maps), -1) @ operator.T.astype(np.float32)).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------- drop
+
+
+def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
+    """(N, G) bool, True where a patch is kept: the round(theta * G) least important of every image are dropped.
+
+    importance: (N, G); theta: one share in [0, 1), or (N,) one for each image. Of equally important patches the lowest
+    number is dropped first. At least one patch of an image is kept. Raises InputError for a theta outside [0, 1) or
+    importance that is NaN.
+    """
+    importance = np.asarray(importance)
+    if importance.ndim != 2 or np.isnan(importance).any():
+        raise InputError(f"importance must be (N, G) numbers without NaN; got shape {importance.shape}")
+    n, n_patches = importance.shape
+    if np.ndim(theta) == 0:
+        dropped = np.full(n, n_dropped(theta, n_patches))
+    else:
+        theta = np.asarray(theta, dtype=np.float64)
+        if theta.shape != (n,) or not ((theta >= 0) & (theta < 1)).all():
+            raise InputError(f"theta must be one share in [0, 1), or {n} of them; got shape {theta.shape}")
+        dropped = np.minimum(np.round(theta * n_patches).astype(np.int64), n_patches - 1)
+    order = np.argsort(importance, axis=1, kind="stable")
+    kept = np.empty((n, n_patches), dtype=bool)
+    np.put_along_axis(kept, order, np.arange(n_patches) >= dropped[:, None], axis=1)
+    return kept
+
+
+def largest_theta(shifts: np.ndarray, thetas: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(N,) the largest theta of each image whose feature shift, and that of every smaller one, stays within its limit.
+
+    shifts: (T, N) distance between the features of the original and of the reconstruction at thetas[t]; thetas: (T,)
+    rising; limits: (N,). 0 where even the smallest shifts too far. [BGFDQ: semantic-offset dropping]
+    """
+    thetas = np.asarray(thetas, dtype=np.float64)
+    if len(thetas) != len(shifts) or (np.diff(thetas) <= 0).any():
+        raise InputError(f"thetas must rise, one for each row of shifts; got {thetas.tolist()} for {len(shifts)} rows")
+    within = np.logical_and.accumulate(np.asarray(shifts) <= limits, axis=0)
+    reached = within.sum(axis=0)
+    return np.concatenate([[0.0], thetas])[reached]
+
+
+def neighbour_distance(features: np.ndarray, labels: np.ndarray, *, block: int = 2048) -> np.ndarray:
+    """(C,) mean distance from an image's unit features to those of its nearest neighbour of the same class.
+
+    features: (N, d) unit rows. A class of one image has no neighbour and gets 0. Memory O(block * n_c).
+    """
+    out = np.zeros(int(labels.max()) + 1 if len(labels) else 0)
+    for label in np.unique(labels):
+        z = features[labels == label].astype(np.float32)
+        if len(z) < 2:
+            continue
+        nearest = np.empty(len(z))
+        for start in range(0, len(z), block):
+            cosine = z[start : start + block] @ z.T
+            rows = np.arange(len(cosine))
+            cosine[rows, start + rows] = -np.inf
+            nearest[start : start + block] = cosine.max(axis=1)
+        out[label] = np.sqrt(np.maximum(2 - 2 * nearest, 0)).mean()
+    return out
+
+
+# ------------------------------------------------------------------------------------------------- cut and paste
+
+
+def to_patches(images: np.ndarray, patch_size: int) -> np.ndarray:
+    """(N, H, W, 3) -> (N, G, patch_size, patch_size, 3), patches row by row."""
+    n, size, _, channels = images.shape
+    grid = grid_of(size, patch_size)
+    cut = images.reshape(n, grid, patch_size, grid, patch_size, channels).swapaxes(2, 3)
+    return cut.reshape(n, grid * grid, patch_size, patch_size, channels)
+
+
+def from_patches(patches: np.ndarray) -> np.ndarray:
+    """(N, G, p, p, 3) -> (N, H, W, 3), the inverse of `to_patches`."""
+    n, n_patches, patch_size, _, channels = patches.shape
+    grid = round(n_patches**0.5)
+    joined = patches.reshape(n, grid, grid, patch_size, patch_size, channels).swapaxes(2, 3)
+    return joined.reshape(n, grid * patch_size, grid * patch_size, channels)
+
+
+def pixel_mask(kept: np.ndarray, size: int) -> np.ndarray:
+    """(N, H, W) bool from (N, G) bool: True where a pixel belongs to a kept patch."""
+    n, n_patches = kept.shape
+    grid = round(n_patches**0.5)
+    scale = size // grid
+    return kept.reshape(n, grid, grid).repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def paste(images: np.ndarray, filled: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) uint8: the kept patches of `images`, bit for bit, and `filled` elsewhere."""
+    return np.where(pixel_mask(kept, images.shape[1])[..., None], images, filled)
+
+
+def mean_fill(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Dropped patches replaced by the mean colour of the image's kept pixels: the simplest reconstruction."""
+    mask = pixel_mask(kept, images.shape[1])[..., None]
+    count = mask.sum(axis=(1, 2))
+    mean = np.round((images * mask).sum(axis=(1, 2)) / count).astype(np.uint8)
+    return np.where(mask, images, mean[:, None, None])
+
+
+def dropped_psnr(images: np.ndarray, reconstructed: np.ndarray, kept: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over all dropped pixels of all images together; infinite when none differs."""
+    mask = ~pixel_mask(kept, images.shape[1])
+    difference = images[mask].astype(np.float64) - reconstructed[mask]
+    error = float((difference**2).mean()) if difference.size else 0.0
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+# ------------------------------------------------------------------------------------------------- theta per image
+
+
+@dataclass(frozen=True)
+class AdaptiveTheta:
+    """A theta for every image: the largest of `thetas` at which its features shift by no more than `tolerance` times
+    the mean distance between nearest neighbours of its class. [BGFDQ: semantic-offset dropping; the grid is ours]"""
+
+    thetas: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5)
+    tolerance: float = 1.0
+
+    def __post_init__(self) -> None:
+        for theta in self.thetas:
+            check_theta(theta)
+        if not self.thetas or list(self.thetas) != sorted(set(self.thetas)) or not self.tolerance >= 0:
+            raise InputError(
+                f"adaptive theta: thetas must rise and tolerance be >= 0; got {self.thetas}, {self.tolerance!r}"
+            )
