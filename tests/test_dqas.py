@@ -18,15 +18,15 @@ TINY = Recipe("tiny", steps=12, batch_size=16, lr=0.1, weight_decay=5e-3)
 FAST = DQAS(n_bins=3, rounds=2, learners=1)
 
 
-def planted(seed: int, n_classes: int = 6, spread: tuple[int, ...] = (1, 4), per_class: int = 60) -> ImageSet:
-    """8 x 8 images of classes with known spread: a class of `spread` has 10 patterns, the others have one each."""
+def planted(seed: int, n_classes: int = 6, spread: tuple[int, ...] = (1, 4), per_class: int = 72) -> ImageSet:
+    """8 x 8 images of classes with known spread: a class of `spread` has 12 patterns, the others have one each."""
     rng = np.random.default_rng(seed)
     images, labels = [], []
     for label in range(n_classes):
-        kinds = 10 if label in spread else 1
+        kinds = 12 if label in spread else 1
         patterns = rng.uniform(40, 215, (kinds, 8, 8, 1))
         kind = np.arange(per_class) % kinds
-        images.append(patterns[kind] + rng.normal(0, 35, (per_class, 8, 8, 1)))
+        images.append(patterns[kind] + rng.normal(0, 20, (per_class, 8, 8, 1)))
         labels += [label] * per_class
     pixels = np.clip(np.concatenate(images), 0, 255).astype(np.uint8)
     names = tuple(f"class {label}" for label in range(n_classes))
@@ -102,17 +102,18 @@ def test_without_rounds_and_initialisation_it_is_a_uniform_draw_from_the_bins(bl
 def test_shuffled_counts_go_to_other_classes():
     """One class is much harder. Shuffled, its extra images go elsewhere, and the sum stays."""
     images = planted(0, spread=(2,))
-    method = DQAS(n_bins=3, rounds=1, initial=0.3, learners=2, shrink=0.0)
-    straight = quantize(images, 0.2, method=method, recipe=replace(TINY, steps=80))
-    shuffled = quantize(images, 0.2, method=replace(method, shuffle_counts=True), recipe=replace(TINY, steps=80))
+    method = DQAS(n_bins=3, rounds=1, initial=0.3, learners=1, learner_scale=1.0, shrink=0.0)
+    recipe = replace(TINY, steps=60, pad=0.0)
+    straight = quantize(images, 0.2, method=method, recipe=recipe)
+    shuffled = quantize(images, 0.2, method=replace(method, shuffle_counts=True), recipe=recipe)
     assert straight.class_counts.argmax() == 2
     assert shuffled.class_counts.argmax() != 2
-    assert straight.class_counts.sum() == shuffled.class_counts.sum() == 72
+    assert straight.class_counts.sum() == shuffled.class_counts.sum() == 86
 
 
 def test_random_samples_keep_the_counts_and_change_the_images():
     images = planted(1)
-    method = DQAS(n_bins=3, rounds=1, learners=1)
+    method = DQAS(n_bins=3, rounds=1, learners=1, diversity=0.0)
     recipe = replace(TINY, steps=40)
     scored = quantize(images, 0.2, method=method, recipe=recipe)
     random = quantize(images, 0.2, method=replace(method, samples="random"), recipe=recipe)
@@ -129,7 +130,7 @@ def test_an_unlabelled_pool_is_chosen_from_without_its_labels():
     images = planted(2)
     method = DQAS(labels="expected", counts="free", samples="ridge", rounds=1, draw="random", learners=2)
     subset = quantize(images, 0.2, method=method, recipe=replace(TINY, steps=40))
-    assert len(subset) == 72
+    assert len(subset) == 86
     with pytest.raises(InputError, match=r"an unlabelled pool \(labels='expected'\) has no classes to count"):
         DQAS(labels="expected", counts="error")
     with pytest.raises(InputError, match="samples other than 'true-margin'"):
@@ -259,11 +260,11 @@ def test_planted_duplicates_are_not_selected_together():
 
 
 def test_planted_sensitive_classes_are_found_and_given_more():
-    """Classes 1 and 4 have ten patterns, the others one: in at least 18 of 20 seeds both get more than any other."""
+    """Classes 1 and 4 have twelve patterns, the others one: in at least 18 of 20 seeds both get more than any other."""
     found = 0
     for seed in range(20):
-        method = DQAS(draw="random", rounds=2, learners=1)
-        subset = quantize(planted(seed), 0.15, method=method, recipe=replace(TINY, steps=100), seed=seed)
+        method = DQAS(draw="random", rounds=2, learners=1, learner_scale=1.0, shrink=0.25, validation=0.2)
+        subset = quantize(planted(seed), 0.2, method=method, recipe=replace(TINY, steps=60, pad=0.0), seed=seed)
         counts = subset.class_counts
         found += counts[[1, 4]].min() > counts[[0, 2, 3, 5]].max()
     assert found >= 18
