@@ -98,4 +98,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> 
     with archive.open(info) as member:
         array = npy.read_array(member, allow_pickle=False)
         member.read(1)  # the checksum of the archive is compared only when its end is read
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.atleast_1d(array).view(array.dtype.str[0] + "u4")
+        if codes.max() > 0x10FFFF:  # NumPy would end in a SystemError when such a text is looked at
+            raise DataError(f"{where}: {name} holds what is no Unicode text: make or fetch the file again")
     return array
