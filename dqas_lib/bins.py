@@ -10,18 +10,26 @@ with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. All sums are f
 differ after some 60. Gains within TIE of each other count as equal and go to the lowest position.
 """
 
-from collections.abc import Iterator
+import math
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
 from tqdm.auto import tqdm
 
 from dqas_lib.errors import InputError
-from dqas_lib.features import unit_rows
+from dqas_lib.features import check_features, unit_rows
+
+if TYPE_CHECKING:
+    import torch
 
 TIE = 1e-12  # gains that differ by less than this, times the size of the pool, count as equal: rounding is far smaller
-_BLOCK = 192  # rows whose scores are kept exact between two looks at the whole pool
+_BLOCK = 192  # rows, at least, whose scores are kept exact between two looks at the whole pool
 _GRID = np.linspace(0.0, 1.0, 5)  # where the bound on all other rows is worked out, as shares of its reach
+_ROUNDING = 2.0**-24  # of one float32 operation
 
 
 def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 1.0) -> np.ndarray:
@@ -30,81 +38,118 @@ def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 
     features: (n, d) unit rows (or zero rows). Gives (n_picks,) int64 positions in the order picked. Memory O(n d); a
     pick costs one small matrix-vector product, and the whole pool is looked at only every few dozen picks.
 
-    How looks are saved: with a pick p, the score z_j . w falls by z_j . z_p. Between two looks the best _BLOCK rows are
-    kept exact. Any other row is bounded: split the sum of the picks since the look into m u along the pool's mean
-    direction u and a rest E across it. Row j has fallen by m (z_j . u) + z_j . E, where |z_j . E| is at most
-    |z_j - (z_j . u) u| |E|. While the best exact score lies above the largest bound, the pick is the one that looking
-    at all rows would give.
+    How looks are saved: with a pick p, the score z_j . w falls by z_j . z_p. Between two looks the best few hundred
+    rows are kept exact, in float64. Any other row is bounded: split the sum of the picks since the look into m u along
+    the pool's mean direction u and a rest E across it. Row j has fallen by m (z_j . u) + z_j . E, where |z_j . E| is at
+    most |z_j - (z_j . u) u| |E|. While the best exact score lies above the largest bound, the pick is the one that
+    looking at all rows would give. The look itself is float32, half the memory to read: what float32 can be wrong by
+    (d products summed in any order: d * 2^-24 * |z| |w|) is added to the bound.
     """
     if not 0 <= n_picks <= len(features):
         raise InputError(f"n_picks must lie between 0 and the {len(features)} rows; got {n_picks!r}")
-    z = np.ascontiguousarray(features, dtype=np.float64)
-    total = z.sum(axis=0)
-    length = np.linalg.norm(total)
-    direction = total / length if length > 0 else total
-    along = z @ direction
-    across = np.sqrt(np.maximum(np.einsum("ij,ij->i", z, z) - along * along, 0.0))
-    tie = TIE * max(1, len(z))
-    w = 0.5 * lambda_val * total
+    pool = _Pool(features)
+    w = 0.5 * lambda_val * pool.total
     picked = np.empty(n_picks, dtype=np.int64)
-    taken = np.zeros(len(z), dtype=bool)
     done = 0
     while done < n_picks:
-        scores = z @ w
-        scores[taken] = -np.inf
-        for pick in _certain_picks(z, scores, along, across, direction, tie):
-            picked[done] = pick
-            taken[pick] = True
-            w -= z[pick]
-            done += 1
-            if done == n_picks:
-                break
+        picks = pool.certain_picks(w, n_picks - done)
+        picked[done : done + len(picks)] = picks
+        w -= pool.z[picks].sum(axis=0, dtype=np.float64)
+        done += len(picks)
     return picked
 
 
-def _certain_picks(
-    z: np.ndarray, scores: np.ndarray, along: np.ndarray, across: np.ndarray, direction: np.ndarray, tie: float
-) -> Iterator[int]:
-    """Picks that follow from one look: exact `scores` of all rows, -inf for taken ones. At least one."""
-    best = scores.max()
-    first = int(np.flatnonzero(scores >= best - tie)[0])
-    top = np.argpartition(-scores, _BLOCK)[:_BLOCK] if len(scores) > _BLOCK else np.arange(len(scores))
-    block = np.union1d(top[np.isfinite(scores[top])], [first])
-    zb, sb = z[block], scores[block]
-    others = np.isfinite(scores)
-    others[block] = False
-    bound = _Bound(scores[others], along[others], across[others]) if others.any() else None
-    moved, rest = 0.0, np.zeros_like(direction)
-    chosen = int(np.searchsorted(block, first))
-    while True:
-        yield int(block[chosen])
-        sb[chosen] = -np.inf
-        row = zb[chosen]
-        sb -= zb @ row
-        share = row @ direction
-        moved += share
-        rest += row - share * direction
-        best = sb.max()
-        if best == -np.inf or (bound is not None and bound(moved, np.sqrt(rest @ rest)) >= best - tie):
-            return
-        chosen = int(np.argmax(sb >= best - tie))
+class _Pool:
+    """The rows of one greedy run, and which are taken."""
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.z = np.asarray(features)
+        self.look = np.ascontiguousarray(features, dtype=np.float32)
+        self.total = self.z.sum(axis=0, dtype=np.float64)
+        length = np.linalg.norm(self.total)
+        self.direction = self.total / length if length > 0 else self.total
+        squares = np.einsum("ij,ij->i", self.look, self.look)
+        longest = float(np.sqrt(squares.max(initial=0.0)))
+        # float32 error of a product with a unit vector: d roundings, and 8 for its operands and the bound's own terms
+        self.slack = (self.z.shape[1] + 8) * _ROUNDING * longest * 1.01
+        self.along = self.look @ self.direction.astype(np.float32)
+        # an upper bound, of the length and hence of the rounding of its parts too
+        self.across = np.sqrt(np.maximum(squares - self.along**2, 0.0) + 4 * self.slack * longest)
+        self.taken = np.zeros(len(self.z), dtype=bool)
+        self.tie = TIE * max(1, len(self.z))
+        self.block = max(_BLOCK, int(2 * len(self.z) ** 0.5))
+
+    def certain_picks(self, w: np.ndarray, limit: int) -> list[int]:
+        """Picks that follow from one look, at most `limit` and at least one."""
+        scores = self.look @ w.astype(np.float32)
+        scores[self.taken] = -np.inf
+        slack = self.slack * float(np.linalg.norm(w))
+        n_open = len(scores) - int(self.taken.sum())
+        size = min(self.block, n_open)
+        block = np.sort(np.argpartition(scores, len(scores) - size)[len(scores) - size :])
+        rows = self.z[block].astype(np.float64)
+        exact = rows @ w
+        best = exact.max()
+        bound = None
+        if size < n_open:
+            scores[block] = -np.inf
+            if scores.max() + slack >= best - self.tie:
+                return [self._look_exactly(w, np.flatnonzero(scores >= best - self.tie - slack), block, exact)]
+            others = np.isfinite(scores)
+            bound = _Bound(scores[others], self.along[others], self.across[others], slack, self.slack)
+        along = rows @ self.direction
+        picks, moved, length2 = [], 0.0, 0.0
+        start = exact.copy()
+        while True:
+            chosen = int((exact >= best - self.tie).argmax())
+            picks.append(chosen)
+            if len(picks) == limit or len(picks) == size:
+                break
+            row = rows[chosen]
+            # |P + p|^2 of the sum P of the picks; z . P is how far a score has fallen since the look
+            length2 += 2 * (start[chosen] - exact[chosen]) + row @ row
+            moved += along[chosen]
+            exact -= rows @ row
+            start[chosen] = exact[chosen] = -np.inf
+            best = exact.max()
+            if bound is not None:
+                rest = math.sqrt(max(length2 - moved * moved, 0.0) + 1e-9 * length2)
+                if bound(moved, rest) >= best - self.tie:
+                    break
+        found = block[picks]
+        self.taken[found] = True
+        return found.tolist()
+
+    def _look_exactly(self, w: np.ndarray, near: np.ndarray, block: np.ndarray, exact: np.ndarray) -> int:
+        """The pick when float32 cannot tell rows outside the block from the best inside it."""
+        scores = np.concatenate([exact, *(self.z[part].astype(np.float64) @ w for part in _parts(near))])
+        rows = np.concatenate([block, near])
+        pick = int(rows[scores >= scores.max() - self.tie].min())
+        self.taken[pick] = True
+        return pick
+
+
+def _parts(rows: np.ndarray, size: int = 8192) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 class _Bound:
     """Upper bound of max_j (score_j - m along_j + e across_j) over the rows outside the block, for growing e.
 
     For a fixed e the maximum is convex in m, so the chord between two values of m lies above it. Both are worked out on
-    a grid that doubles when it is left: a few vector operations a look instead of one a pick.
+    a grid that doubles when it is left: a few vector operations a look instead of one a pick. slack: what the scores
+    can be wrong by; drift: what along and each further float32 operation can, times m.
     """
 
-    def __init__(self, scores: np.ndarray, along: np.ndarray, across: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, along: np.ndarray, across: np.ndarray, slack: float, drift: float) -> None:
         self.scores, self.along, self.across = scores, along, across
+        self.slack, self.drift = slack, drift
         self.reach_m, self.reach_e = 8.0, 1.0
         self._work_out()
 
     def _work_out(self) -> None:
-        lifted = self.scores + self.reach_e * self.across
-        self.values = [(lifted - m * self.along).max() for m in _GRID * self.reach_m]
+        lifted = self.scores + np.float32(self.reach_e) * self.across
+        self.values = [float((lifted - np.float32(m) * self.along).max()) for m in _GRID * self.reach_m]
 
     def __call__(self, m: float, e: float) -> float:
         if m < 0:
@@ -118,7 +163,8 @@ class _Bound:
         place = m / self.reach_m * (len(_GRID) - 1)
         left = min(int(place), len(_GRID) - 2)
         share = place - left
-        return (1 - share) * self.values[left] + share * self.values[left + 1]
+        chord = (1 - share) * self.values[left] + share * self.values[left + 1]
+        return chord + self.slack + self.drift * (self.reach_m + self.reach_e)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,21 +184,25 @@ class Bins:
         return members[np.lexsort((self.rank[members], self.bin[members]))]
 
 
+def check_bins(n_bins: int) -> None:
+    """InputError unless n_bins is a whole number >= 1."""
+    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise InputError(f"n_bins must be a whole number >= 1; got {n_bins!r}")
+
+
 def recursive_bins(features: np.ndarray, n_bins: int, *, lambda_val: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Bins of one class: (n,) bin numbers and (n,) ranks.
 
     features: (n, d) unit rows. Bin sizes differ by at most one, larger ones first; with fewer images than bins every
     image is a bin of its own. Raises InputError unless n_bins is a whole number >= 1.
     """
-    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
-        raise InputError(f"n_bins must be a whole number >= 1; got {n_bins!r}")
+    check_bins(n_bins)
     n = len(features)
-    z = np.ascontiguousarray(features, dtype=np.float64)
     left = np.arange(n)
     numbers, ranks = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
     for number in range(min(n_bins, n)):
         size = n // n_bins + (number < n % n_bins)
-        order = greedy_graph_cut(z[left], size, lambda_val=lambda_val)
+        order = greedy_graph_cut(features[left], size, lambda_val=lambda_val)
         numbers[left[order]] = number
         ranks[left[order]] = np.arange(size)
         left = np.delete(left, order)
@@ -160,17 +210,49 @@ def recursive_bins(features: np.ndarray, n_bins: int, *, lambda_val: float = 1.0
 
 
 def make_bins(
-    features: np.ndarray, labels: np.ndarray, n_bins: int = 10, *, lambda_val: float = 1.0, progress: bool = False
+    features: "np.ndarray | torch.Tensor",
+    labels: np.ndarray,
+    n_bins: int = 10,
+    *,
+    lambda_val: float = 1.0,
+    device: "str | torch.device | None" = None,
+    progress: bool = False,
 ) -> Bins:
     """Recursive GraphCut bins of every class. [DQ: 10 bins]
 
-    features: (N, d), scaled to unit rows here; labels: (N,). Raises InputError for NaN or infinite features.
+    features: (N, d), scaled to unit rows here; labels: (N,). On a CPU as many classes are cut at once as the BLAS has
+    threads, and the result does not depend on how many. Features on a CUDA device, or device="cuda", are cut there
+    (`dqas_lib.device_bins`: the same float64 scores and tie rule).
+    Raises InputError for NaN or infinite features.
     """
-    z = unit_rows(features)
-    if len(z) != len(labels):
-        raise InputError(f"{len(z)} features need as many labels; got {len(labels)}")
-    numbers, ranks = np.zeros(len(z), dtype=np.int64), np.zeros(len(z), dtype=np.int64)
-    for label in tqdm(np.unique(labels), desc="bins, class by class", disable=not progress, leave=False):
+    if len(features) != len(labels):
+        raise InputError(f"{len(features)} features need as many labels; got {len(labels)}")
+    if device is None and not isinstance(features, np.ndarray):
+        device = features.device
+    if device is not None and str(device) != "cpu":
+        from dqas_lib.device_bins import recursive_bins_on_device
+
+        check_bins(n_bins)
+        numbers, ranks = recursive_bins_on_device(
+            features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=device
+        )
+        return Bins(numbers, ranks, n_bins)
+    features = check_features(features)
+    numbers, ranks = np.zeros(len(features), dtype=np.int64), np.zeros(len(features), dtype=np.int64)
+
+    def cut(label: int) -> None:
         members = np.flatnonzero(labels == label)
-        numbers[members], ranks[members] = recursive_bins(z[members], n_bins, lambda_val=lambda_val)
+        rows = unit_rows(features[members])
+        numbers[members], ranks[members] = recursive_bins(rows, n_bins, lambda_val=lambda_val)
+
+    classes = np.unique(labels)
+    at_once = min(len(classes), _blas_threads())
+    with threadpool_limits(1, "blas") if at_once > 1 else nullcontext(), ThreadPoolExecutor(max(1, at_once)) as pool:
+        done = pool.map(cut, classes)
+        for _ in tqdm(done, total=len(classes), desc="bins, class by class", disable=not progress, leave=False):
+            pass
     return Bins(numbers, ranks, n_bins)
+
+
+def _blas_threads() -> int:
+    return max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)

@@ -8,11 +8,8 @@ import numpy as np
 from dqas_lib.errors import InputError
 
 
-def unit_rows(features: np.ndarray) -> np.ndarray:
-    """(N, d) rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
-
-    Raises InputError when a value is NaN or infinite.
-    """
+def check_features(features: np.ndarray) -> np.ndarray:
+    """The (N, d) features as an array; InputError when they have another shape, or a value is NaN or infinite."""
     features = np.asarray(features)
     if features.ndim != 2:
         raise InputError(f"features must be (N, d); got shape {features.shape}")
@@ -21,7 +18,15 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
         raise InputError(
             f"features of {bad.sum()} of {len(features)} images are NaN or infinite (first: row {bad.argmax()})"
         )
-    features = features.astype(np.float32, copy=False)
+    return features
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """(N, d) rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
+
+    Raises InputError when a value is NaN or infinite.
+    """
+    features = check_features(features).astype(np.float32, copy=False)
     norms = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
     return features / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]
 
