@@ -98,12 +98,14 @@ def compare(
     store: Store | None = None,
     workers: int | None = None,
     progress: bool = True,
+    compute: bool = True,
 ) -> Comparison:
     """Select with every method at every ratio and seed, train on what was selected, evaluate on the test set.
 
     methods: names, or label -> name or method with options; FULL ("full") trains on all images. ratios: image ratios.
     evaluate_with: networks of the final training (default: `network`); evaluate_recipe: default `recipe`.
-    workers: processes (default: workers_here). Raises InputError before anything runs.
+    workers: processes (default: workers_here); compute: False trains nothing and gives the rows that are in the store.
+    Raises InputError before anything runs.
     """
     named = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
     check_device(device)
@@ -129,16 +131,19 @@ def compare(
                     )
     fingerprints = data.train.fingerprint(), data.test.fingerprint()
     rows, classes = [], []
-    for row, of_classes in _run(data, trials, fingerprints, store, workers, progress):
+    for row, of_classes in _run(data, trials, fingerprints, store, workers, progress, compute):
         rows.append(row)
         classes += of_classes
     return Comparison(pd.DataFrame(rows), pd.DataFrame(classes))
 
 
-def _run(data, trials, fingerprints, store, workers, progress):
-    """Results of the trials, in their order."""
+def _run(data, trials, fingerprints, store, workers, progress, compute):
+    """Results of the trials, in their order; those that are missing are left out unless `compute`."""
     bar = tqdm(total=len(trials), desc=f"trainings on {data.name}", disable=not progress)
     cached = [None if store is None else _stored(data, trial, fingerprints, store) for trial in trials]
+    if not compute:
+        bar.close()
+        return [found for found in cached if found is not None]
     missing = [i for i, found in enumerate(cached) if found is None]
     bar.update(len(trials) - len(missing))
     if workers == 1 or len(missing) < 2:
@@ -174,6 +179,24 @@ def _settings(trial: Trial, fingerprints: tuple[str, str]) -> tuple[dict, dict]:
         "evaluate_recipe": dataclasses.asdict(trial.evaluate_recipe),
     }
     return selection, training
+
+
+def stored_ids(
+    data: DataSet,
+    method: str | Method,
+    ratio: float,
+    seed: int,
+    *,
+    network: str,
+    recipe: str | Recipe,
+    device: str,
+    store: Store,
+) -> np.ndarray | None:
+    """(B,) ids of a selection that `compare` left in the store, in the order chosen; None when it is not there."""
+    recipe = get_recipe(recipe)
+    trial = Trial("", get_method(method), float(ratio), check_seed(seed), network, recipe, network, recipe, device)
+    found = store.get("selection", _settings(trial, (data.train.fingerprint(), ""))[0])
+    return None if found is None else found["ids"]
 
 
 def _stored(data: DataSet, trial: Trial, fingerprints: tuple[str, str], store: Store) -> tuple[dict, list] | None:

@@ -23,7 +23,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PROFILE_KEYS = ("title", "about", "full", "device", "per_gpu", "defaults", "runs")
 RUN_KEYS = ("notebook", "name", "cores", "minutes", "parameters", "grid", "needs")
 DEVICES = ("auto", "cpu", "cuda")
-SHOWS_RESULTS = ("published.py", "tables.py", "plots.py", "widgets.py")  # what a notebook's outputs also depend on
+# what a notebook's outputs also depend on
+SHOWS_RESULTS = ("published.py", "tables.py", "plots.py", "frames.py", "explorers.py", "widgets.py")
 
 
 @dataclass(frozen=True)

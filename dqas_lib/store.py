@@ -31,7 +31,8 @@ from dqas_lib.npz import read_npz, write_npz
 LIBRARY = Path(__file__).parent
 STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ ,.-]*")
 RESULTS_ROW = {
-    *("published.py", "tables.py", "plots.py", "widgets.py", "profiles.py"),
+    *("published.py", "tables.py", "plots.py", "profiles.py"),
+    *("frames.py", "explorers.py", "widgets.py", "pages.py"),
     *("execute.py", "runs.py", "report.py", "reproduce.py"),
 }
 
@@ -63,10 +64,10 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make a renaming in `folder` last through a power cut, where the system can (Windows cannot open a folder)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
