@@ -477,12 +477,22 @@ def from_bytes(content: bytes, *, name: str = "autoencoder") -> MaskedAutoencode
         header = json.loads(content[8 : 8 + length])
         shape = Shape(**json.loads(header["__metadata__"]["dqas_autoencoder"]))
         tensors = safetensors.torch.load(content)
+        _check_size(shape, sum(tensor.numel() for tensor in tensors.values()))
         model = MaskedAutoencoder(shape)
         model.load_state_dict({key: value.float() for key, value in tensors.items()})
     except (SafetensorError, InputError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{name} holds no autoencoder of this library ({reason}): train or fetch it again") from error
     return model.eval()
+
+
+def _check_size(shape: Shape, there: int) -> None:
+    """ValueError for a shape that `there` weights cannot fill: a hostile file must not make a network of any size."""
+    if not all(type(value) is int and 0 < value <= 2**16 for value in asdict(shape).values()):
+        raise ValueError(f"not a shape: {shape}")
+    claimed = 4 * (shape.depth * shape.width**2 + shape.decoder_depth * shape.decoder_width**2)  # attention alone
+    if claimed > there or shape.grid > 64:
+        raise ValueError(f"{shape} has {claimed:,} weights or more, {there:,} are there")
 
 
 def save_autoencoder(model: MaskedAutoencoder, path: str | Path) -> None:

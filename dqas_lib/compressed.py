@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +37,16 @@ from dqas_lib.autoencoder import (
     reconstruct,
     to_bytes,
 )
-from dqas_lib.errors import DataError, InputError
+from dqas_lib.errors import DataError, DqasError, InputError
 from dqas_lib.images import ImageSet
+from dqas_lib.npz import read_npy
 from dqas_lib.patches import grid_of, pixel_mask
+from dqas_lib.store import flush_folder
 
 FORMAT = "dqas-compressed"
 VERSION = 1
 MANIFEST = "manifest.json"
+_FILE = re.compile(r"patches-\d{3,}\.webp|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
 _SHEET_PIXELS = 2**22  # of one contact sheet: few files, and little memory while one is read
 
 
@@ -102,9 +106,10 @@ def save_compressed(
     images: as they are trained on, dropped patches painted in; only kept patches are written. kept: (N, G) bool, None:
     everything; autoencoder: what painted the dropped ones in; settings: plain values, kept in the manifest.
     Raises InputError when the path exists (unless `overwrite` and it is a compressed set), when masks do not fit, or
-    when patches are dropped and there is no autoencoder to paint them in again.
+    when patches are dropped and there is no autoencoder to paint them in again; DataError when it cannot be written.
     """
     path = Path(path)
+    _bring_back(path)
     if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
         what = "is no compressed set" if overwrite else "exists already"
         raise InputError(f"{path} {what}: give another path" + ("" if overwrite else ", or overwrite=True"))
@@ -121,8 +126,8 @@ def save_compressed(
     else:
         autoencoder = None
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         files = {}
         for name, content in _contents(images, kept, autoencoder):
             _write(temporary / name, content)
@@ -139,11 +144,16 @@ def save_compressed(
             "kept_patches": int(kept.sum()),
             "autoencoder": None if autoencoder is None else autoencoder.describe(),
             "settings": dict(settings or {}),
+            "provenance": dict(images.provenance),
             "pixels": images.fingerprint(),
             "files": files,
         }
         _write(temporary / MANIFEST, _dump(manifest))
         _replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}): free space there, or give another path"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path
@@ -218,18 +228,41 @@ def _dump(manifest: Mapping[str, Any]) -> bytes:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename the complete folder; an old set at `path` goes away only when the new one is in its place."""
-    if not path.exists():
+    """Rename the complete folder; an old set at `path` goes away only when the new one is in its place.
+
+    Between the two renamings the old one is found under its other name: by `open_compressed`, and by the next save.
+    """
+    flush_folder(temporary)
+    if path.exists():
+        old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+        os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+    else:
         os.rename(temporary, path)
-        return
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-    os.rename(path, old)
+    flush_folder(path.parent)
+    for old in _set_aside(path):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(path: Path) -> list[Path]:
+    """Old sets of this path that a replacement put aside, the latest last."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.old")
     try:
-        os.rename(temporary, path)
+        found = [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+        return sorted(found, key=lambda entry: entry.stat().st_mtime)
     except OSError:
-        os.rename(old, path)
-        raise
-    shutil.rmtree(old)
+        return []
+
+
+def _bring_back(path: Path) -> None:
+    """Undo a replacement that was cut off between its two renamings."""
+    aside = [] if path.exists() else _set_aside(path)
+    if aside:
+        os.rename(aside[-1], path)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -246,7 +279,24 @@ def open_compressed(
 
     Raises DataError, naming the file, when one is missing, damaged, or from a newer version of this library.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+        aside = [] if path.exists() else _set_aside(path)
+        return _open(aside[-1] if aside else path, device=device, transform=transform, progress=progress)
+    except DqasError:
+        raise
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # checksums agree, contents do not: a hostile or hand-made set
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(
+            f"{str(path)[:200]!r} is no compressed set of this library ({reason}): save it again"
+        ) from error
+
+
+def _open(
+    path: Path, *, device: str | torch.device, transform: Callable[[Tensor], Any] | None, progress: bool
+) -> CompressedSet:
     manifest, sizes = _read_manifest(path)
     content = {}
     for name, entry in manifest["files"].items():
@@ -261,12 +311,13 @@ def open_compressed(
         else _load_npy(path / "ids.npy", content).astype(np.int64)
     )
     packed = _load_npy(path / "masks.npy", content)
-    kept = np.unpackbits(packed, axis=1, count=n_patches).astype(bool)
-    if kept.shape != (n, n_patches) or labels.shape != (n,) or ids.shape != (n,):
+    if packed.shape != (n, -(-n_patches // 8)) or labels.shape != (n,) or ids.shape != (n,):
         raise DataError(f"{path}: masks, labels and ids do not fit the {n} images of {MANIFEST}; save the set again")
+    kept = np.unpackbits(packed, axis=1, count=n_patches).astype(bool)
     pixels = _read_sheets(path, content, n, size)
     autoencoder = _autoencoder(path, manifest, content)
     if autoencoder is not None:
+        check_fit(autoencoder, size)
         pixels = reconstruct(autoencoder, pixels, kept, device=device, progress=progress)
     images = ImageSet(
         pixels,
@@ -275,6 +326,7 @@ def open_compressed(
         class_names=tuple(manifest["class_names"]),
         name=manifest["name"],
         mirror=manifest["mirror"],
+        provenance=manifest["provenance"],
     )
     return CompressedSet(images, kept, autoencoder, manifest, sizes, transform)
 
@@ -295,7 +347,30 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise DataError(f"{file} has format version {version}, this library reads up to {VERSION}: update the library")
     if _dump(manifest) != raw:
         raise DataError(f"{file} is damaged (its checksum differs): restore it or save the set again")
+    _check_manifest(file, manifest)
     return manifest, {MANIFEST: len(raw)}
+
+
+def _check_manifest(file: Path, manifest: Mapping[str, Any]) -> None:
+    """DataError unless every entry that is used is of its kind, and every file lies in the folder itself."""
+    kinds = {
+        **dict.fromkeys(("images", "size", "patch_size"), int),
+        **dict.fromkeys(("name", "pixels"), str),
+        **dict.fromkeys(("files", "provenance"), dict),
+        "class_names": list,
+        "mirror": bool,
+        "autoencoder": dict | None,
+    }
+    wrong = [key for key, kind in kinds.items() if key not in manifest or not isinstance(manifest[key], kind)]
+    wrong += [key for key in ("images", "size", "patch_size") if isinstance(manifest.get(key), bool)]
+    if wrong or manifest["images"] < 0 or manifest["size"] < 1 or manifest["patch_size"] < 1:
+        what = ", ".join(wrong) or "a negative size"
+        raise DataError(f"{file} is not the manifest of a compressed set (wrong or missing: {what}): save it again")
+    if not all(isinstance(name, str) for name in manifest["class_names"]):
+        raise DataError(f"{file}: class_names must be texts; save the set again")
+    for name, entry in manifest["files"].items():
+        if not _FILE.fullmatch(name) or not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+            raise DataError(f"{file} lists {name[:100]!r}, which is no file of a compressed set: save it again")
 
 
 def _checked(file: Path, entry: Mapping[str, Any]) -> bytes:
@@ -310,10 +385,12 @@ def _checked(file: Path, entry: Mapping[str, Any]) -> bytes:
 
 
 def _load_npy(file: Path, content: Mapping[str, bytes]) -> np.ndarray:
-    try:
-        return np.load(io.BytesIO(content[file.name]), allow_pickle=False)
-    except (KeyError, ValueError, EOFError) as error:
-        raise DataError(f"{file} is missing from the manifest or no array: save the set again") from error
+    if file.name not in content:
+        raise DataError(f"{file} is missing from the manifest: save the set again")
+    array = read_npy(content[file.name], where=str(file))
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{file} holds {array.dtype}, not whole numbers: save the set again")
+    return array
 
 
 def _read_sheets(path: Path, content: Mapping[str, bytes], n: int, size: int) -> np.ndarray:
@@ -324,6 +401,8 @@ def _read_sheets(path: Path, content: Mapping[str, bytes], n: int, size: int) ->
         count = min(columns * rows, n - start)
         try:
             with Image.open(io.BytesIO(content[name]), formats=["WEBP"]) as image:
+                if image.size != (columns * size, -(-count // columns) * size):
+                    raise DataError(f"{path / name} is {image.size} pixels, no sheet of {count} images: save again")
                 sheet = np.asarray(image.convert("RGB"))
             pixels[start : start + count] = _from_sheet(sheet, size, columns, count)
         except (KeyError, ValueError, OSError, UnidentifiedImageError) as error:

@@ -1,9 +1,10 @@
-"""Arrays in .npz files, read with suspicion: nothing is unpickled and nothing larger than it says is unpacked.
+"""Arrays in .npz and .npy files, read with suspicion: nothing is unpickled and nothing larger than it says is unpacked.
 
 `np.load` trusts the header of each array and allocates what it claims; here the claim is checked first against the
 bytes that are there, and the whole archive against the size of its file.
 """
 
+import io
 import math
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -80,26 +81,46 @@ def _refuse_bombs(archive: zipfile.ZipFile, where: str) -> None:
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
-    name = info.filename
+    what = f"{where}: {info.filename}"
     with archive.open(info) as member:
-        version = npy.read_magic(member)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise DataError(f"{where}: {name} is of .npy version {version}; 1.0 to 3.0 are read")
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = header(member)
-        if dtype.hasobject:
-            raise DataError(f"{where}: {name} holds pickled Python objects, which are never loaded")
-        if any(side < 0 for side in shape):
-            raise DataError(f"{where}: {name} claims the shape {shape}")
-        there = info.file_size - member.tell()
-        claimed = math.prod(shape) * dtype.itemsize
-        if claimed != there:
-            raise DataError(f"{where}: {name} claims {claimed:,} bytes {shape} {dtype} and holds {there:,}: damaged")
+        _check_header(member, info.file_size, what)
     with archive.open(info) as member:
         array = npy.read_array(member, allow_pickle=False)
         member.read(1)  # the checksum of the archive is compared only when its end is read
+    return _check_text(array, what)
+
+
+def read_npy(content: bytes, *, where: str) -> np.ndarray:
+    """The array of an .npy; where: its name in messages. Raises DataError, whatever is wrong, as `read_npz` does."""
+    try:
+        _check_header(io.BytesIO(content), len(content), where)
+        return _check_text(npy.read_array(io.BytesIO(content), allow_pickle=False), where)
+    except DataError:
+        raise
+    except Exception as error:  # see read_npz
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{where} is no array ({reason}): make or fetch it again") from error
+
+
+def _check_header(file: BinaryIO, size: int, what: str) -> None:
+    """DataError unless an .npy of `size` bytes holds just the plain array that its header claims."""
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise DataError(f"{what} is of .npy version {version}; 1.0 to 3.0 are read")
+    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    if dtype.hasobject:
+        raise DataError(f"{what} holds pickled Python objects, which are never loaded")
+    if any(side < 0 for side in shape):
+        raise DataError(f"{what} claims the shape {shape}")
+    there = size - file.tell()
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != there:
+        raise DataError(f"{what} claims {claimed:,} bytes {shape} {dtype} and holds {there:,}: damaged")
+
+
+def _check_text(array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
         codes = np.atleast_1d(array).view(array.dtype.str[0] + "u4")
         if codes.max() > 0x10FFFF:  # NumPy would end in a SystemError when such a text is looked at
-            raise DataError(f"{where}: {name} holds what is no Unicode text: make or fetch the file again")
+            raise DataError(f"{what} holds what is no Unicode text: make or fetch the file again")
     return array

@@ -188,7 +188,7 @@ class TestDamage:
             open_compressed(folder)
         (folder / "masks.npy").write_bytes(masks)
         write("labels.npy", b"no array")
-        with pytest.raises(DataError, match=r"labels\.npy is missing from the manifest or no array"):
+        with pytest.raises(DataError, match=r"labels\.npy is no array"):
             open_compressed(folder)
 
     def test_nothing_there(self, tmp_path):
@@ -224,9 +224,9 @@ class TestSaving:
             write(path, content)
 
         monkeypatch.setattr(compressed, "_write", full_disk)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=r"cannot be written .no space left on device"):
             save_compressed(tmp_path / "new", images, kept=kept, autoencoder=autoencoder)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=r"cannot be written .no space left on device"):
             save_compressed(folder, images, kept=kept, autoencoder=autoencoder, overwrite=True)
         assert [entry.name for entry in os.scandir(tmp_path)] == ["set"]
         assert open_compressed(folder).reproduced

@@ -27,6 +27,8 @@ from dqas_lib.store import Store
 
 SECONDS = 10.0  # for one input, on a busy machine; the slowest measured takes 0.1
 
+TIMES = int(os.environ.get("DQAS_FUZZ", "1"))  # DQAS_FUZZ=20 tries twenty times as many
+
 # seeds of inputs that once ended in something else, by kind
 FOUND: dict[str, list[int]] = {
     "prepared": [14],  # a text with a code point past the last one: SystemError
@@ -62,7 +64,7 @@ def check_set(found: object | None, what: str) -> bool:
 
 
 def seeds(kind: str, count: int) -> list[int]:
-    return [*FOUND.get(kind, []), *range(count)]
+    return [*FOUND.get(kind, []), *range(count * TIMES)]
 
 
 # ---------------------------------------------------------------------------------------------- image files
@@ -215,7 +217,7 @@ def test_mutated_prepared_sets(prepared_sets, tmp_path):
         path.write_bytes(in_one_member(content, seed) if seed % 3 else mutated(content, seed))
         what = f"prepared set, seed {seed}"
         read += check_set(check(lambda path=path: load_images(path), what), what)
-    assert 0 < read < 250
+    assert 0 < read < 250 * TIMES
 
 
 # ---------------------------------------------------------------------------------------------- archives
@@ -274,7 +276,7 @@ def test_mutated_archives(official_archives, tmp_path, monkeypatch, name):
         left = {path.name for path in root.rglob("*") if path.is_file()}
         assert left == ({filename, f"{name}.npz"} if whole else {filename}), what
         read += whole
-    assert read < 60
+    assert read < 60 * TIMES
 
 
 def test_the_unmutated_archives_are_read(official_archives, small, tmp_path, monkeypatch):
