@@ -1,10 +1,13 @@
 """Selection methods: one file a method, one registry."""
 
 from dqas_lib.errors import InputError
+from dqas_lib.methods.adq import ADQ
 from dqas_lib.methods.base import Choice, Method, Workbench, options
+from dqas_lib.methods.bgfdq import BGFDQ
 from dqas_lib.methods.cal import Cal
 from dqas_lib.methods.ccs import CCS
 from dqas_lib.methods.contextual_diversity import ContextualDiversity
+from dqas_lib.methods.controls import BinsRandom, ShuffledCounts
 from dqas_lib.methods.craig import Craig
 from dqas_lib.methods.deepfool import DeepFool
 from dqas_lib.methods.dq import DQ
@@ -46,6 +49,10 @@ METHODS: dict[str, type] = {
         FacilityLocation,
         GraphCut,
         CCS,
+        ADQ,
+        BGFDQ,
+        BinsRandom,
+        ShuffledCounts,
     )
 }
 
@@ -62,11 +69,14 @@ def get_method(method: "str | Method") -> Method:
 
 
 __all__ = [
+    "ADQ",
+    "BGFDQ",
     "CCS",
     "DQ",
     "DQAS",
     "EL2N",
     "METHODS",
+    "BinsRandom",
     "Cal",
     "Choice",
     "ContextualDiversity",
@@ -85,6 +95,7 @@ __all__ = [
     "Margin",
     "Method",
     "Random",
+    "ShuffledCounts",
     "Workbench",
     "get_method",
     "options",

@@ -7,8 +7,12 @@ import numpy as np
 
 from dqas_lib.bins import Bins
 from dqas_lib.budget import largest_remainder
+from dqas_lib.errors import InputError
 from dqas_lib.methods.base import Choice, Workbench
 from dqas_lib.seeds import generator
+from dqas_lib.submodular import greedy_graph_cut_gradients
+
+SPACES = ("features", "gradients")
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,48 @@ class DQ:
     the same share of every bin uniformly. Needs: labels, features. Cost: the bins, O(N d) memory and about
     N times a small matrix-vector product. Whole numbers by largest remainder, first among classes, then among the bins
     of a class, so that the counts sum to B exactly; the bins that get a remainder are drawn by the seed.
+
+    space: what is compared, "features" (as DQAS does) or last-layer "gradients" (as DQ's code does, so that
+    DQ(space="gradients") is DQ as published; exact, through <G_i, G_j> = (g_i . g_j)(1 + h_i . h_j), and O(n (C + d))
+    a pick).
     """
 
     name: ClassVar[str] = "dq"
+    needs: ClassVar[tuple[str, ...]] = ("labels", "features")
     n_bins: int = 10
+    space: str = "features"
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise InputError(f"DQ: space is one of {', '.join(SPACES)}; got {self.space!r}")
 
     def choose(self, bench: Workbench, budget: int) -> Choice:
         """See `Method.choose`."""
+        bench.check(self, *(("gradients",) if self.space == "gradients" else ()))
         sizes = bench.images.class_counts
         counts = largest_remainder(sizes, budget, caps=sizes)
-        bins = bench.bins(self.n_bins)
+        bins = bench.bins(self.n_bins) if self.space == "features" else gradient_bins(bench, self.n_bins)
         positions = draw_from_bins(bench, bins, np.arange(len(bench.images)), counts, use="dq")
         return Choice(positions, trace={"bin": bins.bin, "rank": bins.rank})
+
+
+def gradient_bins(bench: Workbench, n_bins: int) -> Bins:
+    """Recursive GraphCut bins of every class in the space of the last-layer gradients."""
+
+    def compute() -> dict[str, np.ndarray]:
+        unit, labels = bench.gradients.unit(), bench.images.labels
+        number, rank = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
+        for label in range(bench.images.n_classes):
+            left = bench.by_id[labels[bench.by_id] == label]
+            size = len(left)
+            for bin_ in range(min(n_bins, size)):
+                order = greedy_graph_cut_gradients(unit.take(left), size // n_bins + (bin_ < size % n_bins))
+                number[left[order]], rank[left[order]] = bin_, np.arange(len(order))
+                left = np.delete(left, order)
+        return {"bin": number, "rank": rank}
+
+    found = bench.stage("bins", {"n_bins": n_bins, "space": "gradients"}, compute)
+    return Bins(found["bin"], found["rank"], n_bins)
 
 
 def draw_from_bins(bench: Workbench, bins: Bins, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:

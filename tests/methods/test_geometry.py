@@ -107,6 +107,17 @@ def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
         assert ours.tolist() == theirs.ranking.tolist()
 
 
+def test_a_kernel_kept_in_single_precision_gives_as_good_a_choice(monkeypatch):
+    """Near-ties may fall otherwise; the value reached is the same to 1e-6."""
+    monkeypatch.setattr("dqas_lib.submodular.KEEP_BYTES", 4 * 50 * 50)
+    for seed in range(4):
+        z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
+        kernel = 0.5 + 0.5 * z @ z.T
+        ours = greedy_facility_location(lambda rows, kernel=kernel: kernel[:, rows], 50, 15)
+        value = kernel[:, ours].max(axis=1).sum()
+        assert value == pytest.approx(kernel[:, plain_facility_location(kernel, 15)].max(axis=1).sum(), rel=1e-6)
+
+
 def test_facility_location_takes_the_largest_cluster_first(toy):
     angles = np.deg2rad([0, 1, 2, 3, 4, 90, 91, 92, 180])
     bench = toy([0] * 9, features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
