@@ -8,6 +8,7 @@ import ast
 import functools
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from dqas_lib.store import canonical, code_digest, digest, library_digest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROFILE_KEYS = ("title", "about", "full", "device", "per_gpu", "defaults", "runs")
 RUN_KEYS = ("notebook", "name", "cores", "minutes", "parameters", "grid", "needs")
+MOST_VALUES = 100_000
+MOST_RUNS = 10_000
 DEVICES = ("auto", "cpu", "cuda")
 # what a notebook's outputs also depend on
 SHOWS_RESULTS = ("published.py", "tables.py", "plots.py", "frames.py", "explorers.py", "widgets.py")
@@ -106,7 +109,7 @@ def read_notebook(path: Path) -> Notebook:
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.ipynb"))) or "none"
         raise InputError(f"no notebook {path.stem!r} in {path.parent}: there are {known}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not a Jupyter notebook: {error}") from error
     if len(tagged) > 1:
         raise DataError(f"{path} has {len(tagged)} cells tagged 'parameters': it may have one")
@@ -121,7 +124,7 @@ def _literals(path: Path, cell: str) -> dict[str, Any]:
                 found[node.targets[0].id] = ast.literal_eval(node.value)
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
                 found[node.target.id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(f"{path}: the parameters cell holds plain values, one a line: {error}") from error
     return found
 
@@ -172,6 +175,32 @@ def run_id(notebook: Notebook, parameters: Mapping[str, Any], device: str, needs
     )
 
 
+def plain_yaml(text: str) -> Any:
+    """The plain values of a YAML text, by safe load; ValueError for anything else.
+
+    Aliases can make a few lines stand for billions of values, or for themselves: a text of more than MOST_VALUES
+    values, aliases written out, is refused.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except Exception as error:  # besides YAMLError: ValueError (a 13th month), RecursionError (nested too deeply) ...
+        raise ValueError(str(error) or type(error).__name__) from error
+    if _values(value, {}) > MOST_VALUES:
+        raise ValueError(f"it stands for more than {MOST_VALUES:,} values, or for itself: write it without aliases")
+    return value
+
+
+def _values(value: Any, known: dict[int, float]) -> float:
+    """Number of values in a value, each counted as often as it appears; infinite when it holds itself."""
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_values(part, known) for part in inner)
+    return known[id(value)]
+
+
 def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device: str | None = None) -> Profile:
     """Read and check a whole profile before anything runs.
 
@@ -180,9 +209,9 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
     """
     path = find_profile(name)
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+        given = plain_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable YAML: {' '.join(str(error).split())[:500]}") from error
     given = _mapping(path, "the profile", given, PROFILE_KEYS)
     if not isinstance(given.get("runs"), list) or not given["runs"]:
         raise DataError(f"{path}: 'runs' is a list with at least one run")
@@ -292,6 +321,8 @@ def _grid(path: Path, base: str, grid: Any) -> list[tuple[str, dict[str, Any]]]:
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise DataError(f"{path}: grid of {base}: {key} needs a list of values; got {values!r}")
+    if math.prod(len(values) for values in grid.values()) > MOST_RUNS:
+        raise DataError(f"{path}: grid of {base} asks for more than {MOST_RUNS:,} runs: give fewer values")
     points = []
     for values in itertools.product(*grid.values()):
         parts = [re.sub(r"[^\w.]+", "-", str(value)).strip("-") for value in values]
@@ -304,7 +335,7 @@ def _needs(path: Path, base: str, names: Any, groups: Mapping[str, Sequence[Run]
         raise DataError(f"{path}: needs of {base} must be a list of names; got {names!r}")
     known = {run.name: [run] for group in groups.values() for run in group} | dict(groups)
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             listed = ", ".join(known) or "none"
             raise DataError(f"{path}: {base} needs {name!r}, which no earlier run is called: there are {listed}")
     return [run for name in names for run in known[name]]

@@ -27,11 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from dqas_lib.errors import DqasError, InputError, RunError
-from dqas_lib.profiles import REPOSITORY, Profile, Run, load_profile
+from dqas_lib.profiles import REPOSITORY, Profile, Run, load_profile, plain_yaml
 from dqas_lib.report import collect, too_large
 from dqas_lib.runs import ATTEMPTS, FAILED, LIBRARY, Job, clear_away, execute, finished, no_space
 from dqas_lib.store import library_digest, write_atomically
@@ -84,21 +83,13 @@ class Grid:
         return any(need in ended for need in run.needs)
 
 
-def default_slots(profile: Profile) -> Slots:
-    """One slot a core, or per_gpu slots a visible GPU."""
-    if profile.device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cpu_slots(cores)
-    return gpu_slots(visible_gpus(), None, profile.per_gpu)
-
-
 def cpu_slots(cores: int) -> Slots:
     return Slots(cores, [""] * cores)
 
 
 def gpu_slots(gpus: Sequence[str], total: int | None, per_gpu: int) -> Slots:
-    """`total` places (default per_gpu on each), dealt to the GPUs in turn."""
-    total = len(gpus) * per_gpu if total is None else total
+    """`total` places (by default per_gpu on each), dealt to the GPUs in turn."""
+    total = total or len(gpus) * per_gpu
     return Slots(total, [gpus[i % len(gpus)] for i in range(total)])
 
 
@@ -106,14 +97,10 @@ def visible_gpus() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES would name each."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        gpus = [name.strip() for name in given.split(",") if name.strip()]
-    else:
-        import torch
+        return [name.strip() for name in given.split(",") if name.strip()]
+    import torch
 
-        gpus = [str(number) for number in range(torch.cuda.device_count())]
-    if not gpus:
-        raise InputError("this profile runs on CUDA, but no CUDA device is visible here: give --device cpu")
-    return gpus
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -124,8 +111,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise InputError(f"--set takes NAME=VALUE, such as SEEDS=[0,1]; got {text!r}")
         try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            settings[name] = plain_yaml(value)
+        except ValueError:
             raise InputError(f"--set {name}: {value!r} is no YAML value") from None
     return settings
 
@@ -214,11 +201,14 @@ def choose_slots(profile: Profile, options: argparse.Namespace) -> Slots:
     if options.scheduler:
         total = options.slots or 10_000  # the cluster queues what it cannot start
         return Slots(total, [None] * total)
-    if options.slots is None:
-        return default_slots(profile)
     if profile.device == "cpu":
-        return cpu_slots(options.slots)
-    return gpu_slots(visible_gpus(), options.slots, profile.per_gpu)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cpu_slots(options.slots or cores)
+    gpus = visible_gpus()
+    if not gpus and not options.dry_run:
+        raise InputError(f"profile {profile.name} runs on CUDA, but no CUDA device is visible here: give --device cpu")
+    gpus = gpus or ["0"]  # a plan can be looked at anywhere
+    return gpu_slots(gpus, options.slots, profile.per_gpu)
 
 
 def plan(
@@ -246,8 +236,8 @@ def estimates(profile: Profile, history: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
-    """Wide runs first, then long ones: what is left at the end is easy to pack."""
-    return sorted(runs, key=lambda run: (-slots.width(run, grid.profile.device), -grid.estimates[run.name]))
+    """Wide runs first, because narrow ones fill the gaps; else as in the profile, which puts first what tells most."""
+    return sorted(runs, key=lambda run: -slots.width(run, grid.profile.device))
 
 
 def time_left(grid: Grid, slots: Slots, running: Mapping[str, float]) -> float:
