@@ -2,16 +2,22 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import psutil
 from scipy import stats
 
 from dqas_lib.errors import InputError
 from dqas_lib.plots import run_folder
 from dqas_lib.store import versions, write_atomically
+
+Result = TypeVar("Result")
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -76,3 +82,42 @@ def finish(values: Mapping[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise InputError(f"finish() takes plain JSON values: {error}") from error
     write_atomically(folder / "result.json", content)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call cost. seconds: by the clock; peak_mb: memory it took beyond what was in use before, in MB: of the
+    GPU's on CUDA, else of this process, sampled every 10 ms."""
+
+    seconds: float
+    peak_mb: float
+
+
+def measured(work: Callable[[], Result], *, device: str = "cpu") -> tuple[Result, Cost]:
+    """The result of a call and what it cost."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before, started = torch.cuda.memory_allocated(device), time.perf_counter()
+        result = work()
+        torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+        return result, Cost(seconds, (torch.cuda.max_memory_allocated(device) - before) / 2**20)
+    process, done, samples = psutil.Process(), threading.Event(), []
+
+    def sample() -> None:
+        while not done.wait(0.01):
+            samples.append(process.memory_info().rss)
+
+    before, sampler = process.memory_info().rss, threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    started = time.perf_counter()
+    try:
+        result = work()
+    finally:
+        seconds = time.perf_counter() - started
+        done.set()
+        sampler.join()
+    return result, Cost(seconds, (max([before, process.memory_info().rss, *samples]) - before) / 2**20)

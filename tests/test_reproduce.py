@@ -202,12 +202,63 @@ import time; time.sleep(2)
     assert {run["device"] for run in runs} == {"cuda"}
 
 
-def test_gpu_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     assert reproduce.gpu_slots(["0", "1"], None, 3).free == ["0", "1", "0", "1", "0", "1"]
     assert reproduce.gpu_slots(["0", "1", "2"], 4, 1).free == ["0", "1", "2", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-12ab, 3")
+    assert reproduce.visible_gpus() == ["GPU-12ab", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(reproduce.InputError, match="no CUDA device is visible here: give --device cpu"):
-        reproduce.visible_gpus()
+    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
+    profile = write_profile(tmp_path, "{notebook: good}", head="device: cuda\nper_gpu: 2")
+    assert reproduce.main(["--profile", profile, "--dry-run"]) == 0
+    assert "1 to run, about 60 s on 2 places on GPUs" in capsys.readouterr().out
+    assert reproduce.main(["--profile", profile]) == 2
+    assert "runs on CUDA, but no CUDA device is visible here: give --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["quick", "cifar10", "cifar100", "tiny-imagenet", "paper"])
+def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFixture) -> None:
+    assert reproduce.main(["--profile", name, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"profile {name} on {'cpu' if name == 'quick' else 'cuda'}: ")
+    assert "08_comparison" in told
+
+
+def grid_of(tmp_path: Path, *runs: str, head: str = "device: cpu") -> reproduce.Grid:
+    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
+    profile = reproduce.load_profile(write_profile(tmp_path, *runs, head=head))
+    return reproduce.plan(profile, tmp_path / "reports", [], only_failed=False, force=False)
+
+
+def test_time_left_plays_the_grid_through(tmp_path: Path) -> None:
+    grid = grid_of(
+        tmp_path,
+        "{notebook: good, name: a, minutes: 1}",
+        "{notebook: good, name: b, minutes: 3}",
+        "{notebook: good, name: wide, minutes: 2, cores: 2}",
+        "{notebook: good, name: last, minutes: 1, needs: [a, b]}",
+    )
+    two, one = reproduce.cpu_slots(2), reproduce.cpu_slots(1)
+    assert [run.name for run in reproduce.in_order(grid.todo, grid, two)] == ["wide", "a", "b", "last"]
+    assert reproduce.time_left(grid, two, {}) == 60 * (2 + 3 + 1)
+    assert reproduce.time_left(grid, one, {}) == 60 * (2 + 1 + 3 + 1)
+    assert reproduce.time_left(grid, two, {"wide": 90.0}) == 60 * (0.5 + 3 + 1)
+    assert reproduce.time_left(grid, two, {"wide": 500.0}) == 1 + 60 * (3 + 1)  # late: it may end at any moment
+    grid.records["wide"] = {"status": "done"}
+    assert reproduce.time_left(grid, two, {"a": 0.0, "b": 30.0}) == 60 * (2.5 + 1)
+    grid.records |= {"a": {"status": "failed"}, "b": {"status": "done"}}
+    assert reproduce.time_left(grid, two, {}) == 0  # the last one cannot run any more
+
+
+def test_estimates_come_from_the_last_time(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "{notebook: good, minutes: 2}", "{notebook: good, name: new, minutes: 4}")
+    history = [
+        {"profile": "tiny", "name": "good", "status": "done", "seconds": 9.0},
+        {"profile": "tiny", "name": "good", "status": "done", "seconds": 7.5},
+        {"profile": "tiny", "name": "good", "status": "failed", "seconds": 1.0},
+        {"profile": "other", "name": "new", "status": "done", "seconds": 3.0},
+    ]
+    assert reproduce.estimates(grid.profile, history) == {"good": 7.5, "new": 240}
 
 
 BAD_PROFILES = [
