@@ -9,6 +9,7 @@ subset.class_counts, subset.ids
 from dqas_lib.autoencoder import AUTOENCODERS
 from dqas_lib.compressed import CompressedSet, open_compressed
 from dqas_lib.errors import DataError, DqasError, InputError, RunError
+from dqas_lib.export import export_folder
 from dqas_lib.folders import DataReport
 from dqas_lib.images import DataSet, ImageSet, data_report, load_images
 from dqas_lib.methods import METHODS
@@ -42,6 +43,7 @@ __all__ = [
     "TrainingResult",
     "data_report",
     "default_device",
+    "export_folder",
     "extract",
     "load_images",
     "open_compressed",

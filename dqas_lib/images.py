@@ -142,6 +142,7 @@ def load_images(
     fit: str = "crop",
     on_error: str = "stop",
     duplicates: str = "keep",
+    mirror: bool = True,
     progress: bool = True,
 ) -> DataSet:
     """Load a data set.
@@ -152,7 +153,8 @@ def load_images(
     The rest is for a folder of one's own; other sources stay as they are. size: side in pixels (default: the files'
     common size, or 64); fit: "crop" keeps the middle square, "pad" the whole picture on black; on_error: "stop" raises
     DataError with a list of every file that cannot be used, "skip" leaves them out and records them in `provenance`;
-    duplicates: files with the same bytes: "keep", or "drop" all but one (all, where their classes contradict).
+    duplicates: files with the same bytes: "keep", or "drop" all but one (all, where their classes contradict);
+    mirror: False where a mirrored image is none of its class (digits, writing, road signs).
     Without a test/ folder a fifth of each class, drawn by seed 0, is the test set.
     Raises InputError for an unknown source or option, DataError for missing, damaged or inconsistent data.
     """
@@ -170,7 +172,9 @@ def load_images(
             raise DataError(f"no prepared data set at {path}: give the path of an existing .npz")
         return _prepared(path, path.stem)
     if path.is_dir():
-        return _folder(path, root, size=size, fit=fit, on_error=on_error, duplicates=duplicates, progress=progress)
+        found = _folder(path, root, size=size, fit=fit, on_error=on_error, duplicates=duplicates, progress=progress)
+        sides = [replace(side, mirror=bool(mirror)) for side in (found.train, found.test)]
+        return DataSet(found.name, *sides)
     known = ", ".join(["digits", *OFFICIAL])
     raise InputError(f"unknown data set {name!r}: give one of {known}, a prepared .npz, or an existing folder")
 

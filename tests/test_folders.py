@@ -230,6 +230,8 @@ def test_train_and_test_as_found(tmp_path):
     assert found.train.ids[0] == "train/cat/000.png"
     assert found.test.ids[-1] == "test/dog/000.png"
     assert found.name == found.train.name == "mine"
+    assert found.train.mirror is True
+    assert load(tmp_path / "mine", tmp_path / "data", size=16, mirror=False).test.mirror is False
     report = data_report(tmp_path / "mine", root=tmp_path / "data", size=16, progress=False)
     assert report.outside == 2
     assert report.provenance()["split"] == "train/ and test/ as found"
