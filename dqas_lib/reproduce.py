@@ -3,6 +3,9 @@
     python -m dqas_lib.reproduce --profile quick
 
 What is finished and unchanged is not run again, so a stopped reproduction goes on when the same command is given again.
+
+On a cluster (--scheduler, the extra "distributed"), this checkout, the reports folder and the data must lie under equal
+paths on every worker; start the workers with one thread and one GPU each: `dask worker ADDRESS --nthreads 1`.
 """
 
 import argparse
@@ -128,7 +131,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster at this address")
     add("--reports", type=Path, help="where reports are written (default: reports/ of the checkout)")
     add("--dry-run", action="store_true", help="say what would run and for how long, and do nothing")
-    add("--only-failed", action="store_true", help="only what failed last time, and what that needs")
+    add("--only-failed", action="store_true", help="only what failed last time, what that needs and what waits for it")
     add("--force", action="store_true", help="run what is finished, too")
     add("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
@@ -216,10 +219,13 @@ def plan(
 ) -> Grid:
     """Which runs are finished, which are to be done, and how long each is expected to take."""
     last = {(line.get("profile"), line.get("name")): line.get("status") for line in history}
-    wanted = set()
-    for run in reversed(profile.runs):  # those that need come after those needed
-        if not only_failed or last.get((profile.name, run.name)) == "failed" or run.name in wanted:
-            wanted |= {run.name, *run.needs}
+    wanted: set[str] = set()
+    for run in profile.runs:  # those that need come after those needed: they could not be run either
+        if not only_failed or last.get((profile.name, run.name)) == "failed" or wanted.intersection(run.needs):
+            wanted.add(run.name)
+    for run in reversed(profile.runs):
+        if run.name in wanted:
+            wanted |= set(run.needs)
     done = {run.name for run in profile.runs if finished(reports, run.id) is not None}
     cached = done if not force else done - wanted
     todo = [run for run in profile.runs if run.name in wanted and run.name not in cached]
