@@ -54,7 +54,7 @@ def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 
     while done < n_picks:
         picks = pool.certain_picks(w, n_picks - done)
         picked[done : done + len(picks)] = picks
-        w -= pool.z[picks].sum(axis=0, dtype=np.float64)
+        w -= pool.z[picks].astype(np.float64).sum(axis=0)
         done += len(picks)
     return picked
 
@@ -69,7 +69,7 @@ class _Pool:
         length = np.linalg.norm(self.total)
         self.direction = self.total / length if length > 0 else self.total
         squares = np.einsum("ij,ij->i", self.look, self.look)
-        longest = float(np.sqrt(squares.max(initial=0.0)))
+        longest = self.longest = float(np.sqrt(squares.max(initial=0.0))) * (1 + self.z.shape[1] * _ROUNDING)
         # float32 error of a product with a unit vector: d roundings, and 8 for its operands and the bound's own terms
         self.slack = (self.z.shape[1] + 8) * _ROUNDING * longest * 1.01
         self.along = self.look @ self.direction.astype(np.float32)
@@ -97,28 +97,50 @@ class _Pool:
                 return [self._look_exactly(w, np.flatnonzero(scores >= best - self.tie - slack), block, exact)]
             others = np.isfinite(scores)
             bound = _Bound(scores[others], self.along[others], self.across[others], slack, self.slack)
-        along = rows @ self.direction
-        picks, moved, length2 = [], 0.0, 0.0
-        start = exact.copy()
-        while True:
-            chosen = int((exact >= best - self.tie).argmax())
-            picks.append(chosen)
-            if len(picks) == limit or len(picks) == size:
-                break
-            row = rows[chosen]
-            # |P + p|^2 of the sum P of the picks; z . P is how far a score has fallen since the look
-            length2 += 2 * (start[chosen] - exact[chosen]) + row @ row
-            moved += along[chosen]
-            exact -= rows @ row
-            start[chosen] = exact[chosen] = -np.inf
-            best = exact.max()
-            if bound is not None:
-                rest = math.sqrt(max(length2 - moved * moved, 0.0) + 1e-9 * length2)
-                if bound(moved, rest) >= best - self.tie:
-                    break
+        picks = self._within(rows, self.look[block], exact, w, limit, bound)
         found = block[picks]
         self.taken[found] = True
         return found.tolist()
+
+    def _within(
+        self, rows: np.ndarray, look: np.ndarray, scores: np.ndarray, w: np.ndarray, limit: int, bound: "_Bound | None"
+    ) -> list[int]:
+        """Picks within a block while they are certain to be those of the whole pool.
+
+        rows: (b, d) float64 and look: the same in float32; scores: (b,) exact. The falls come from the block's float32
+        kernel matrix, and where what that can be wrong by (`doubt`) leaves a choice, the scores in question are
+        computed anew in float64.
+        """
+        kernel = (look @ look.T).astype(np.float64)
+        along = (rows @ self.direction).tolist()
+        start, falling = scores.tolist(), scores.copy()
+        picks: list[int] = []
+        moved = length2 = doubt = 0.0
+        chosen = int((scores >= scores.max() - self.tie).argmax())
+        best = float(scores[chosen])
+        while True:
+            picks.append(chosen)
+            if len(picks) == limit or len(picks) == len(start):
+                return picks
+            # |P + p|^2 of the sum P of the picks, from above; z . P is how far a score has fallen since the look
+            length2 += 2 * (start[chosen] - best + doubt) + self.longest**2
+            moved += along[chosen]
+            doubt += self.slack * self.longest
+            falling -= kernel[chosen]
+            falling[chosen] = -np.inf
+            chosen = int(falling.argmax())
+            best = float(falling[chosen])
+            near = falling >= best - self.tie - 2 * doubt
+            if np.count_nonzero(near) > 1:
+                near = np.flatnonzero(near)
+                left = rows[near] @ (w - rows[picks].sum(axis=0))
+                best = float(left.max())
+                first = int((left >= best - self.tie).argmax())
+                chosen, best = int(near[first]), float(left[first])
+            if bound is not None:
+                rest = math.sqrt(max(length2 - moved * moved, 0.0) + 1e-9 * length2)
+                if bound(moved, rest) >= best - 2 * doubt - 2 * self.tie:
+                    return picks
 
     def _look_exactly(self, w: np.ndarray, near: np.ndarray, block: np.ndarray, exact: np.ndarray) -> int:
         """The pick when float32 cannot tell rows outside the block from the best inside it."""

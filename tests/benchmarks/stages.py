@@ -1,0 +1,78 @@
+"""DQAS stage by stage, in the order in which `quantize(..., patchify="first")` calls them, each timed alone."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from measure import peak_megabytes, reset_peak
+
+from dqas_lib.images import ImageSet, load_images
+from dqas_lib.methods.base import Workbench
+from dqas_lib.methods.dqas import DQAS
+from dqas_lib.patched import Patchifier
+from dqas_lib.store import Store
+from dqas_lib.training import get_recipe
+
+
+def pool_of(images: ImageSet, n: int) -> ImageSet:
+    """About n images, equally many of each class, drawn by seed 0."""
+    rng, each = np.random.default_rng(0), n // images.n_classes
+    chosen = [rng.permutation(np.flatnonzero(images.labels == label))[:each] for label in range(images.n_classes)]
+    return images.take(np.sort(np.concatenate(chosen)))
+
+
+def run(
+    give: Callable[..., None],
+    data: str,
+    size: str,
+    ratio: str,
+    network: str = "small_cnn",
+    recipe: str = "quick",
+    autoencoder: str = "quick",
+    device: str = "cpu",
+) -> None:
+    """Time every stage and `give` a list of name, seconds, peak memory (MB, of the process; on CUDA of the device)."""
+    images = load_images(data, progress=False).train
+    if int(size) < len(images):
+        images = pool_of(images, int(size))
+    stages = []
+
+    def stage(name: str, work: Callable[[], object]) -> object:
+        reset_peak()
+        if device != "cpu":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        result = work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        peak = peak_megabytes() if device == "cpu" else torch.cuda.max_memory_allocated() / 1e6
+        stages.append({"name": name, "seconds": seconds, "peak": peak})
+        return result
+
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(
+            images, network=network, recipe=get_recipe(recipe), device=device, store=Store(folder), progress=False
+        )
+        patchifier = Patchifier(bench, 0.25, None, autoencoder)
+        stage("importance network: training, features and logits", lambda: bench.reference)
+        stage("importance of the patches", lambda: patchifier.importance)
+        stage(f"autoencoder ({autoencoder!r}): training", lambda: patchifier.coder)
+        reduced = stage("drop 25 % of the patches and reconstruct", patchifier.apply)
+        bench = replace(bench, images=reduced.images)
+        stage("feature network on the reconstructed images: training, features", lambda: bench.features)
+        stage("bins", lambda: bench.bins(10))
+        budget = round(float(ratio) * len(images))
+        method = DQAS()
+        what = f"class-wise initialisation and {method.rounds} active rounds of {method.learners} learners"
+        choice = stage(what, lambda: method.choose(bench, budget))
+    if len(np.unique(choice.positions)) != budget:
+        raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")
+    what = (
+        f"{budget:,} of {len(images):,} {data} images (ratio {ratio}), network {network}, recipe {recipe!r}, {device}"
+    )
+    give(stages=stages, what=what)
