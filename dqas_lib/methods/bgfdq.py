@@ -20,7 +20,7 @@ class BGFDQ:
     covered yet (itself and its neighbours), and so on; when all is covered, begin again with what is not chosen. The
     paper says "k-nearest neighbours", "coverage" and "redundancy removed"; the greedy cover, k = n/B - 1 rounded up (so
     that B images could just cover the class) and ties to the image closest to its neighbours are [ours].
-    Its other half, a share of patches for each image by semantic offset, is an option of the patch stage.
+    Its other half, a share of dropped patches for each image by semantic offset, is an option of `dqas_lib.patches`.
     neighbours: k, or None for the rule above. Needs: features. Cost: O(n^2 d) in blocks, then O(n) a pick.
     """
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from dqas_lib.errors import InputError
 from dqas_lib.images import ImageSet
-from dqas_lib.networks import Network, make_network
+from dqas_lib.networks import NETWORKS, Network, make_network
 from dqas_lib.seeds import check_seed, derive, generator, torch_generator
 from dqas_lib.store import Store
 from dqas_lib.training import check_device, extract, threads
@@ -72,6 +72,8 @@ def distil(
     """
     _check(images, per_class, matching, steps, real_batch, interval)
     where = check_device(device)
+    if network not in NETWORKS:
+        raise InputError(f"unknown network {network!r}: the known ones are {', '.join(NETWORKS)}")
     settings = {
         "images": images.fingerprint(),
         "per_class": int(per_class),
@@ -145,11 +147,14 @@ def _match(
     pixels = torch.from_numpy(images.images).to(device)
     synthetic = pixels[torch.from_numpy(np.concatenate(first)).to(device)].float()
     speed = torch.zeros_like(synthetic)
+    measured = make_network(network, images.n_classes, images.size, seed)
+    measured.normalise_by(images.images)
+    scale = measured.mean, measured.std
     draws, views = generator(seed, "distil batches"), torch_generator(seed, "distil views")
     chosen, losses = members, []
     together = max(1, _TOGETHER // real_batch)
     for step in tqdm(range(steps), desc="distilling", disable=not progress, leave=False):
-        model = _fresh(network, images, members, derive(seed, "distil", step), draws, pixels)
+        model = _fresh(network, images, members, derive(seed, "distil", step), draws, pixels, scale)
         if matching == "representative" and step % interval == 0:
             chosen = [representatives(model, images.images, rows, real_batch, seed) for rows in members]
         view = _view(images, views)
@@ -173,13 +178,18 @@ def _match(
 
 
 def _fresh(
-    network: str, images: ImageSet, members: list[np.ndarray], seed: int, rng: np.random.Generator, pixels: Tensor
+    network: str,
+    images: ImageSet,
+    members: list[np.ndarray],
+    seed: int,
+    rng: np.random.Generator,
+    pixels: Tensor,
+    scale: tuple[Tensor, Tensor],
 ) -> Network:
-    """A new random network whose batch normalisation has the statistics of some real images."""
+    """A new random network that normalises by `scale`, its batch normalisation by statistics of some real images."""
     model = make_network(network, images.n_classes, images.size, seed)
-    model.normalise_by(
-        images.images[members[0][:1]] if len(images) < 2 else images.images[:: max(1, len(images) // 512)]
-    )
+    model.mean.copy_(scale[0])
+    model.std.copy_(scale[1])
     model = model.to(pixels.device)
     for parameter in model.parameters():
         parameter.requires_grad_(False)

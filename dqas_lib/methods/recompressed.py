@@ -12,7 +12,7 @@ from dqas_lib.images import ImageSet
 
 CODECS = ("jpeg", "webp")
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)
-_SAMPLE = 400  # images on which quality and size are chosen; the bytes are then checked on all
+_SAMPLE = 200  # images on which quality and size are chosen; the bytes are then checked on all
 _QUALITIES = (1, 95)
 
 

@@ -13,21 +13,21 @@ from dqas_lib.methods.recompressed import _jpeg, recompress
 
 @pytest.fixture(scope="module")
 def photographs(cifar10) -> ImageSet:
-    return cifar10.train.take(np.arange(0, 5000, 25))
+    return cifar10.train.take(np.arange(0, 5000, 100))
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
 def test_more_bytes_give_better_images(photographs, codec):
-    found = [recompress(photographs, 200 * each, codec=codec) for each in (250, 500, 900)]
-    for result, each in zip(found, (250, 500, 900), strict=True):
-        assert 0.8 * 200 * each < result.n_bytes <= 200 * each
+    found = [recompress(photographs, 50 * each, codec=codec) for each in (250, 900)]
+    for result, each in zip(found, (250, 900), strict=True):
+        assert 0.75 * 50 * each < result.n_bytes <= 50 * each
         assert np.array_equal(result.images.ids, photographs.ids)
         assert np.array_equal(result.images.labels, photographs.labels)
         error = np.square(result.images.images.astype(float) - photographs.images).mean(axis=(1, 2, 3))
         assert result.psnr == pytest.approx((10 * np.log10(255**2 / error)).mean(), abs=1e-3)
     assert [result.psnr for result in found] == sorted(result.psnr for result in found)
     assert found[0].psnr > 15
-    assert found[2].psnr > 26
+    assert found[1].psnr > 26
 
 
 def test_a_jpeg_without_its_tables_comes_back_as_the_whole_file_would(photographs):
@@ -51,7 +51,7 @@ def test_grey_images_are_encoded_as_grey(digits):
 def test_bad_input(photographs):
     with pytest.raises(InputError, match="codec is one of jpeg, webp; got 'png'"):
         recompress(photographs, 1000, codec="png")
-    with pytest.raises(InputError, match="1,000 bytes are too few: 200 images as jpeg take at least"):
+    with pytest.raises(InputError, match="1,000 bytes are too few: 50 images as jpeg take at least"):
         recompress(photographs, 1000)
     with pytest.raises(InputError, match="there are no images to encode"):
         recompress(photographs.take(np.zeros(0, dtype=np.int64)), 1000)

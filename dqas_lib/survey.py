@@ -1,0 +1,168 @@
+"""Survey: every method at one ratio -> tidy rows, with distillation and re-encoding beside the selections.
+
+`experiments.compare` does the selections. What is not a selection is trained on in the same way and with the same
+seeds: images distilled by distribution matching (as many a class as the budget gives), and all images as JPEG or WebP
+at the bytes the selected images take as PNG.
+"""
+
+import dataclasses
+import io
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from dqas_lib.budget import check_ratio
+from dqas_lib.errors import InputError
+from dqas_lib.experiments import FULL, compare
+from dqas_lib.images import DataSet, ImageSet
+from dqas_lib.methods import METHODS, Method
+from dqas_lib.methods.distil import distil
+from dqas_lib.methods.dq import DQ
+from dqas_lib.methods.recompressed import CODECS, recompress
+from dqas_lib.quantize import quantize
+from dqas_lib.seeds import derive
+from dqas_lib.store import Store
+from dqas_lib.training import Recipe, get_recipe, train
+
+DISTILLED = {"dm": "random", "dream": "representative"}  # label -> matching
+
+
+def all_methods() -> dict[str, str | Method]:
+    """Label -> method: every registered one, DQ as published (in gradient space), and training on all images."""
+    return {FULL: FULL, **{name: name for name in METHODS}, "dq, gradients": DQ(space="gradients")}
+
+
+def survey(
+    data: DataSet,
+    ratio: float,
+    seeds: Sequence[int],
+    *,
+    methods: Mapping[str, str | Method] | None = None,
+    others: Sequence[str] = (*DISTILLED, *CODECS),
+    network: str = "small_cnn",
+    recipe: str | Recipe = "cpu",
+    device: str = "cpu",
+    store: Store | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Every method at one ratio over some seeds: one row a training, the best mean accuracy first.
+
+    methods: label -> method (default: `all_methods`); others: of "dm", "dream", "jpeg", "webp"; the rest as in
+    `experiments.compare`. Adds to its columns `kind` ("selection", "distilled", "re-encoded" or "all") and `n_images`,
+    how many were trained on. A re-encoding that does not fit into the bytes has no row.
+    Raises InputError for an unknown name in `others` and for what `compare` refuses.
+    """
+    unknown = [name for name in others if name not in (*DISTILLED, *CODECS)]
+    if unknown:
+        raise InputError(f"unknown: {', '.join(unknown)}; beside the methods there are dm, dream, jpeg and webp")
+    methods = all_methods() if methods is None else methods
+    selections = compare(
+        data,
+        methods,
+        [ratio],
+        seeds,
+        network=network,
+        recipe=recipe,
+        device=device,
+        store=store,
+        workers=workers,
+        progress=progress,
+    ).rows
+    selections["kind"] = np.where(selections["method"] == FULL, "all", "selection")
+    selections["n_images"] = selections["budget"]
+    rows = []
+    for name in others:
+        for seed in seeds:
+            row = _other(name, data, ratio, seed, network, get_recipe(recipe), device, store)
+            if row is not None:
+                rows.append(row)
+    table = pd.concat([selections, pd.DataFrame(rows)], ignore_index=True)
+    mean = table.groupby("method")["accuracy"].transform("mean")
+    return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)
+
+
+def _other(
+    name: str, data: DataSet, ratio: float, seed: int, network: str, recipe: Recipe, device: str, store: Store | None
+) -> dict | None:
+    """The row of a distilled or re-encoded set, or None when it cannot be made at this budget."""
+    budget = check_ratio(ratio, len(data.train))
+    settings = {
+        "images": data.train.fingerprint(),
+        "test": data.test.fingerprint(),
+        "other": name,
+        "ratio": ratio,
+        "seed": seed,
+        "network": network,
+        "recipe": dataclasses.asdict(recipe),
+        "device": device.split(":")[0],
+    }
+
+    def compute() -> dict[str, np.ndarray]:
+        made, seconds = _made(name, data.train, budget, ratio, seed, network, device, store)
+        if made is None:
+            return {"accuracy": np.float64(np.nan)}
+        seed_ = derive(seed, "evaluation")
+        result = train(made, network=network, recipe=recipe, seed=seed_, device=device, evaluate_on=data.test)
+        return {
+            "accuracy": np.float64(result.accuracy),
+            "best_accuracy": np.float64(result.best_accuracy),
+            "macro_accuracy": np.float64(np.nanmean(result.recall)),
+            "cross_entropy": np.float64(result.cross_entropy),
+            "selection_seconds": np.float64(round(seconds, 3)),
+            "training_seconds": np.float64(round(result.seconds, 3)),
+            "n_images": np.int64(len(made)),
+        }
+
+    found = compute() if store is None else store.load_or_compute("survey", settings, compute, device=device)
+    if np.isnan(found["accuracy"]):
+        return None
+    return {
+        "dataset": data.name,
+        "method": name,
+        "ratio": float(ratio),
+        "budget": budget,
+        "seed": seed,
+        "network": network,
+        "recipe": recipe.name,
+        "protocol": recipe.kind,
+        **{key: value.item() for key, value in found.items()},
+        "kind": "distilled" if name in DISTILLED else "re-encoded",
+    }
+
+
+def _made(
+    name: str, images: ImageSet, budget: int, ratio: float, seed: int, network: str, device: str, store: Store | None
+) -> tuple[ImageSet | None, float]:
+    """The images to train on, and the seconds they took."""
+    if name in DISTILLED:
+        per_class = max(1, budget // images.n_classes)
+        found = distil(
+            images, per_class, matching=DISTILLED[name], seed=seed, network=network, device=device, store=store
+        )
+        return found.images, found.seconds
+    subset = quantize(images, ratio, method="random", seed=seed).images
+    started = time.perf_counter()
+    made = _recompressed(images, png_bytes(subset), name)
+    return made, time.perf_counter() - started
+
+
+def _recompressed(images: ImageSet, n_bytes: int, codec: str) -> ImageSet | None:
+    try:
+        return recompress(images, n_bytes, codec=codec).images
+    except InputError:  # too few bytes for all images, however small and coarse
+        return None
+
+
+def png_bytes(images: ImageSet) -> int:
+    """Bytes of the images as PNG files (grey ones as grey), without names: what a selection takes, kept exactly."""
+    total = 0
+    for pixels in images.images:
+        grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if grey else pixels).save(buffer, "PNG", optimize=True)
+        total += buffer.tell()
+    return total
