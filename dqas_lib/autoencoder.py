@@ -99,7 +99,7 @@ class AutoencoderRecipe:
 
 
 AUTOENCODERS = {
-    "quick": AutoencoderRecipe("quick", steps=300, batch_size=32),
+    "quick": AutoencoderRecipe("quick", steps=300, batch_size=32, lr=6e-3, width=32, depth=1, decoder_width=32),
     "small": AutoencoderRecipe("small", steps=3000),
     "long": AutoencoderRecipe("long", steps=30_000, batch_size=256, lr=1e-3),
 }

@@ -435,7 +435,7 @@ class Codec:
     @property
     def label(self) -> str:
         kind = "lossless" if self.quality is None else f"quality {self.quality}"
-        return f"{self.format}, {kind}"
+        return f"{self.format.replace('WEBP', 'WebP')}, {kind}"
 
     def encode(self, image: np.ndarray) -> bytes:
         """One (H, W, 3) uint8 image as the content of a file."""
