@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from dqas_lib.active import class_error, ensemble_probabilities
 from dqas_lib.errors import InputError
@@ -96,6 +95,8 @@ class ClassCurves:
             value, spread = value - value.mean(), spread - spread.mean(axis=1, keepdims=True)
         half = np.full(len(value), np.nan)
         if self.n_seeds > 1:
+            from scipy import stats  # as slow to import as the whole library
+
             widened = np.sqrt(self.n_seeds / (self.n_seeds - 1))
             half = stats.t.ppf(0.5 + confidence / 2, self.n_seeds - 1) * widened * spread.std(axis=0, ddof=1)
         return Sensitivity(value, value - half, value + half)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from dqas_lib.bins import Bins
 from dqas_lib.budget import largest_remainder
@@ -84,6 +83,8 @@ class ADQ:
 
 def texture_level(images: np.ndarray) -> np.ndarray:
     """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, grey (Rec. 601)."""
+    from scipy.ndimage import correlate1d  # slow to import
+
     levels = np.empty(len(images))
     for start in range(0, len(images), 1024):
         grey = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import log_softmax
 
 from dqas_lib.errors import InputError
 from dqas_lib.features import unit_rows
@@ -62,6 +61,8 @@ def nearest_neighbours(features: np.ndarray, k: int) -> np.ndarray:
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
     """(n,) mean KL(p_i | p_x) in nats over the k nearest neighbours i of x; 0 for a single image."""
+    from scipy.special import log_softmax  # slow to import
+
     logs = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(logs)
     near = nearest_neighbours(features, k)

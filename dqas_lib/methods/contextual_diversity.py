@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import log_softmax
 
 from dqas_lib.methods.base import Choice, Workbench
 from dqas_lib.methods.common import check_balance, in_each_group
@@ -43,6 +42,8 @@ def symmetric_divergences(logits: np.ndarray) -> Callable[[int], np.ndarray]:
 
     The sum of both divergences is (p_j - p_row) . (log p_j - log p_row).
     """
+    from scipy.special import log_softmax  # slow to import
+
     logs = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(logs)
     own = np.einsum("ij,ij->i", p, logs)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import log_softmax
 
 from dqas_lib.methods.base import Choice, Workbench
 from dqas_lib.methods.common import by_score, check_balance
@@ -34,5 +33,7 @@ class Entropy:
 
 def entropy(logits: np.ndarray) -> np.ndarray:
     """(N,) entropies in nats of the softmax of (N, C) logits."""
+    from scipy.special import log_softmax  # slow to import
+
     logs = log_softmax(logits.astype(np.float64), axis=1)
     return -np.einsum("ij,ij->i", np.exp(logs), logs)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
 from dqas_lib.budget import largest_remainder
 from dqas_lib.errors import InputError
@@ -105,6 +104,8 @@ def greedy_validation_gain(
         wanted = round(n_picks * (part + 1) / updates) - len(picked)
         if wanted <= 0:
             continue
+        from scipy.special import softmax  # slow to import
+
         gradients = Gradients(softmax(z, axis=1) - target, h)
         gain = gradients.take(candidates).against(gradients.take(validation).total())
         new = []

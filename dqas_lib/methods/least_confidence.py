@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
 from dqas_lib.methods.base import Choice, Workbench
 from dqas_lib.methods.common import by_score, check_balance
@@ -33,4 +32,6 @@ class LeastConfidence:
 
 def least_confidence(logits: np.ndarray) -> np.ndarray:
     """(N,) 1 - max_k p_k of (N, C) logits."""
+    from scipy.special import softmax  # slow to import
+
     return 1 - softmax(logits.astype(np.float64), axis=1).max(axis=1)

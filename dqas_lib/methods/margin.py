@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
 from dqas_lib.methods.base import Choice, Workbench
 from dqas_lib.methods.common import by_score, check_balance
@@ -36,5 +35,7 @@ def probability_margin(logits: np.ndarray) -> np.ndarray:
     """(N,) difference of the two largest probabilities of (N, C) logits; 1 with one class."""
     if logits.shape[1] < 2:
         return np.ones(len(logits))
+    from scipy.special import softmax  # slow to import
+
     top = np.partition(softmax(logits.astype(np.float64), axis=1), -2, axis=1)
     return top[:, -1] - top[:, -2]
