@@ -103,8 +103,17 @@ class DataReport:
     @property
     def left_out(self) -> tuple[Fault, ...]:
         """Every picture that is not in the prepared set, and why."""
-        dropped = [Fault(str(file), "copy of another file (duplicates='drop')") for file in self.files[~self.used]]
-        return (*self.faults, *dropped)
+        used = dict(zip(self.files.tolist(), self.used.tolist(), strict=True))
+        dropped = []
+        for group in self.copies:
+            kept = [file for file in group if used[file]]
+            for file in group:
+                if not kept:
+                    others = ", ".join(other for other in group if other != file)
+                    dropped.append(Fault(file, f"same bytes in several classes (duplicates='drop'): {others}"))
+                elif not used[file]:
+                    dropped.append(Fault(file, f"same bytes as {kept[0]} (duplicates='drop')"))
+        return (*self.faults, *sorted(dropped, key=lambda fault: fault.file))
 
     def findings(self) -> list[Finding]:
         """The report as a table: one line a kind of finding, those that need no action included."""

@@ -525,6 +525,9 @@ def test_copies_are_dropped_on_demand(copied, tmp_path):
     assert sorted(item["file"] for item in found.train.provenance["left_out"]) == [
         "train/a/001.png", "train/a/copy.png", "train/b/002.png", "train/b/wrong.png",
     ]  # fmt: skip
+    reasons = {item["file"]: item["reason"] for item in found.train.provenance["left_out"]}
+    assert reasons["train/b/002.png"] == "same bytes as test/b/leak.png (duplicates='drop')"
+    assert reasons["train/b/wrong.png"].endswith("in several classes (duplicates='drop'): train/a/001.png")
     for part in (found.train, found.test):
         for file, image in zip(part.ids, part.images, strict=True):
             assert np.array_equal(image, decoded(copied / str(file), 16)), file
