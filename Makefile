@@ -4,6 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PROFILE ?= quick
+CHROMIUM ?= chromium
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -29,6 +30,24 @@ lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 test: $(INSTALLED)  ## run the tests, some minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
+test-browser: $(INSTALLED)  ## drive the explorers in chromium; as root on Debian it installs that too
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --editable '.[browser]'
+	@command -v $(CHROMIUM) >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "this needs Debian's chromium: run 'apt-get install chromium' as root, or set CHROMIUM=/path/to/chromium" >&2; exit 1; fi
+	CHROMIUM=$(CHROMIUM) $(RUN) -m pytest tests/browser -m browser -s $(ARGS)
+
+explorers: $(INSTALLED)  ## write the explorers of the digits as pages of their own, into reports/explorers/
+	$(RUN) -m dqas_lib.pages
+
+bench: $(INSTALLED)  ## measure speed on this CPU, about six minutes on two cores, into reports/benchmarks.md
+	-$(VENV)/bin/uv pip install --quiet --python $(RUN) apricot-select submodlib-py
+	$(RUN) -m pytest -s tests/benchmarks/bench_cpu.py $(ARGS)
+
+bench-gpu: $(INSTALLED)  ## the same on a CUDA device
+	$(RUN) tests/benchmarks/bench_gpu.py $(ARGS)
+
 lint: $(INSTALLED)  ## ruff over library, tests and notebooks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -36,4 +55,4 @@ lint: $(INSTALLED)  ## ruff over library, tests and notebooks
 clean:  ## remove .venv and cached results; downloads and prepared data sets stay
 	rm -rf $(VENV) data/cache .pytest_cache .ruff_cache
 
-.PHONY: help install reproduce lab test lint clean
+.PHONY: help install reproduce lab test test-browser explorers bench bench-gpu lint clean

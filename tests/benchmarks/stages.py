@@ -4,16 +4,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from measure import peak_megabytes, reset_peak
 
+from dqas_lib.autoencoder import AutoencoderRecipe
+from dqas_lib.autoencoder import get_recipe as get_coder
 from dqas_lib.images import ImageSet, load_images
 from dqas_lib.methods.base import Workbench
 from dqas_lib.methods.dqas import DQAS
 from dqas_lib.patched import Patchifier
 from dqas_lib.store import Store
-from dqas_lib.training import get_recipe
+from dqas_lib.training import Recipe, get_recipe
 
 
 def pool_of(images: ImageSet, n: int) -> ImageSet:
@@ -29,8 +32,8 @@ def run(
     size: str,
     ratio: str,
     network: str = "small_cnn",
-    recipe: str = "quick",
-    autoencoder: str = "quick",
+    recipe: str | Recipe = "quick",
+    autoencoder: str | AutoencoderRecipe = "quick",
     device: str = "cpu",
 ) -> None:
     """Time every stage and `give` a list of name, seconds, peak memory (MB, of the process; on CUDA of the device)."""
@@ -56,12 +59,12 @@ def run(
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(
-            images, network=network, recipe=get_recipe(recipe), device=device, store=Store(folder), progress=False
+            images, network=network, recipe=get_recipe(recipe), device=device, store=Store(Path(folder)), progress=False
         )
         patchifier = Patchifier(bench, 0.25, None, autoencoder)
         stage("importance network: training, features and logits", lambda: bench.reference)
         stage("importance of the patches", lambda: patchifier.importance)
-        stage(f"autoencoder ({autoencoder!r}): training", lambda: patchifier.coder)
+        stage(f"autoencoder (recipe {get_coder(autoencoder).name!r}): training", lambda: patchifier.coder)
         reduced = stage("drop 25 % of the patches and reconstruct", patchifier.apply)
         bench = replace(bench, images=reduced.images)
         stage("feature network on the reconstructed images: training, features", lambda: bench.features)
@@ -72,7 +75,6 @@ def run(
         choice = stage(what, lambda: method.choose(bench, budget))
     if len(np.unique(choice.positions)) != budget:
         raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")
-    what = (
-        f"{budget:,} of {len(images):,} {data} images (ratio {ratio}), network {network}, recipe {recipe!r}, {device}"
-    )
+    what = f"{budget:,} of {len(images):,} {data} images (ratio {ratio}), network {network}"
+    what += f", recipe {get_recipe(recipe).name!r}, {device}"
     give(stages=stages, what=what)
