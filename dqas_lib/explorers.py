@@ -751,6 +751,7 @@ def ratio_explorer(
     store: Store,
     compute: bool = False,
     workers: int | None = None,
+    progress: bool = True,
 ) -> RatioExplorer | Missing:
     """The ratio explorer of a comparison that notebook 06 left in the store; `compute`: compute what is missing.
 
@@ -769,6 +770,7 @@ def ratio_explorer(
             device=device,
             store=store,
             workers=workers,
+            progress=progress,
             compute=compute,
         ).rows
         ids = {}

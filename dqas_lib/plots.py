@@ -41,10 +41,11 @@ def run_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def show(figure: Figure, name: str, alt: str) -> None:
+def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
     """Show a figure inline as an HTML <figure> with alternative text; in a run, also write it as PNG and SVG.
 
-    name: file name without ending, the same every time; alt: what the picture shows, for those who cannot see it.
+    name: file name without ending, the same every time; alt: what the picture shows, for those who cannot see it;
+    folded: a line under which the figure is folded away.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -57,9 +58,8 @@ def show(figure: Figure, name: str, alt: str) -> None:
         (target / f"{name}.txt").write_text(alt + "\n", encoding="utf-8")
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
-    display(
-        HTML(
-            f'<figure style="margin:0"><img style="max-width:100%" src="data:image/png;base64,{data}" '
-            f'alt="{html.escape(alt, quote=True)}"></figure>'
-        )
+    shown = (
+        f'<figure style="margin:0"><img style="max-width:100%" src="data:image/png;base64,{data}" '
+        f'alt="{html.escape(alt, quote=True)}"></figure>'
     )
+    display(HTML(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>" if folded else shown))

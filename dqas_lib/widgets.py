@@ -70,11 +70,12 @@ class Panel:
         self.session = Session(explorer, draw_frames(explorer) if frames is None else frames)
         drawn = self.session.drawn
         dial = explorer.dial
-        height = max(frame.height for frame in drawn.values())
+        first = drawn[dial.start]
         self.pictures = [ipywidgets.HTML(drawn[p].html()) for p in range(len(dial.texts))]
         self.stack = ipywidgets.Stack(
-            self.pictures, selected_index=dial.start, layout={"min_height": f"{height + 44}px", "width": "100%"}
+            self.pictures, selected_index=dial.start, layout={"width": "100%", "max_width": f"{first.width}px"}
         )
+        self.stack.add_class("dqas-frames")
         wide = {"description_width": "initial"}
         self.slider = ipywidgets.SelectionSlider(
             options=dial.texts,
@@ -102,8 +103,10 @@ class Panel:
         free = ipywidgets.Box(
             [*self.menus, self.busy], layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"}
         )
-        title = ipywidgets.HTML(f"<b>{html.escape(explorer.title)}</b>")
+        title = ipywidgets.HTML(_style(first) + f"<b>{html.escape(explorer.title)}</b>")
         self.box = ipywidgets.VBox([title, self.slider, free, self.stack], layout={"width": "100%"})
+        self.box.add_class("dqas-explorer")
+        self.box.add_class(f"dqas-explorer-{explorer.name}")
 
     def _move(self, change) -> None:
         self.session.position = change["new"]
@@ -155,6 +158,17 @@ class Panel:
             self.pictures[place].value = sentence_html("Being drawn …") if frame is None else frame.html()
 
 
+def _style(frame: Frame) -> str:
+    """The frames' place keeps its shape while one replaces another; no signs of missing kernels among the pictures."""
+    return (
+        "<style>"
+        f".dqas-explorer .dqas-frames {{min-height:0;aspect-ratio:{frame.width}/{frame.height + 40};overflow:visible}}"
+        ".dqas-explorer .jupyter-widgets-disconnected::before {display:none !important}"
+        ".dqas-explorer figcaption {line-height:1.4}"
+        "</style>"
+    )
+
+
 def _busy(text: str) -> str:
     return f'<span role="status" style="opacity:.75">⏳ {html.escape(text)}</span>'
 
@@ -185,7 +199,8 @@ def explore(explorer: Explorer | Missing) -> None:
     )
     if plots.run_folder() is not None and still.png is not None:
         figure, _ = painted(explorer, explorer.dial.start, starts(explorer))
-        plots.show(figure, f"explorer_{explorer.name}", still.alt)
+        name = f"explorer_{explorer.name}"
+        plots.show(figure, name, still.alt, folded="As a still picture, for where no slider is shown")
 
 
 def ask(explorer: Explorer | Missing) -> None:
