@@ -217,11 +217,11 @@ def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "runs on CUDA, but no CUDA device is visible here: give --device cpu" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["quick", "cifar10", "cifar100", "tiny-imagenet", "paper"])
+@pytest.mark.parametrize("name", ["quick", "digits", "cifar10", "cifar100", "tiny-imagenet", "paper"])
 def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFixture) -> None:
     assert reproduce.main(["--profile", name, "--dry-run"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith(f"profile {name} on {'cpu' if name == 'quick' else 'cuda'}: ")
+    assert told.startswith(f"profile {name} on {'cpu' if name in ('quick', 'digits') else 'cuda'}: ")
     assert "08_comparison" in told
 
 

@@ -15,6 +15,8 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 # Smaller than the defaults, so that all of them run in minutes; the published sizes run by `make reproduce`.
 SMALLER: dict[str, dict] = {
     "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
+    "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
+    "09_ablations": {"VARIANTS": ["equal counts"], "SEEDS": [0, 1]},
 }
 
 
