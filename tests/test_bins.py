@@ -117,3 +117,15 @@ def test_unusable_arguments_are_named():
         recursive_bins(z, 0)
     with pytest.raises(InputError, match="10 features need as many labels; got 9"):
         make_bins(z, np.zeros(9, dtype=int))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_how_many_classes_are_cut_at_once_changes_nothing(at_once, monkeypatch):
+    z = cloud(400, 12, 8, "relu")
+    labels = np.random.default_rng(2).integers(0, 5, size=400)
+    monkeypatch.setattr("dqas_lib.bins._blas_threads", lambda: at_once)
+    bins = make_bins(z, labels, 4)
+    for label in range(5):
+        numbers, ranks = plain_bins(unit_rows(z[labels == label]), 4)
+        assert bins.bin[labels == label].tolist() == numbers.tolist()
+        assert bins.rank[labels == label].tolist() == ranks.tolist()
