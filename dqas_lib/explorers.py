@@ -288,7 +288,7 @@ class RatioExplorer:
         if len(gain):
             answers.append(
                 Question(
-                    f"Set the method to {label_of(others[0])}. At which ratio do the two differ most, and is that more "
+                    f"The paler curve is {label_of(others[0])}. At which ratio do the two differ most, and is that more "
                     "than the intervals?",
                     f"At {percent(gain.abs().idxmax())}: {label_of(method)} minus {label_of(others[0])} is "
                     f"{gain[gain.abs().idxmax()]:+.1f} points. Compare it with the bars: with few seeds they are wide. "

@@ -144,12 +144,18 @@ def _length(frames: Sequence[Frame]) -> int:
 
 
 def write_page(explorer: Explorer | Missing, folder: Path) -> Path:
-    """Write `<folder>/<name>.html`; gives its path. Raises DataError when it is larger than LARGEST_BYTES."""
+    """Write `<folder>/<name>.html`, and `<name>.png` as it starts; gives the page's path.
+
+    Raises DataError when the page is larger than LARGEST_BYTES.
+    """
     content = page_html(explorer).encode()
     if len(content) > LARGEST_BYTES:
         raise DataError(f"the page of explorer {explorer.name!r} has {len(content):,} bytes: give fewer positions")
     path = folder / f"{explorer.name}.html"
     write_atomically(path, content)
+    first = None if isinstance(explorer, Missing) else draw_frame(explorer, explorer.dial.start).png
+    if first is not None:
+        write_atomically(path.with_suffix(".png"), first)
     return path
 
 

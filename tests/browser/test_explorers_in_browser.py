@@ -150,8 +150,9 @@ def test_free_choices_are_drawn_by_the_kernel(page, lab, executed, screenshots):
     page.locator(".jp-Notebook .jp-Cell").first.click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).first.click()
-    page.locator(f"{box} img").wait_for(timeout=120_000)
-    page.locator(".dqas-explorer-rounds img").wait_for(timeout=120_000)
+    page.locator(f"{box} img").wait_for(state="attached", timeout=240_000)
+    page.locator(".dqas-explorer-rounds img").wait_for(state="attached", timeout=240_000)
+    page.locator(f"{box} img").scroll_into_view_if_needed()
     idle(page, box)
     menu = page.locator(f"{box} select").first
     menu.scroll_into_view_if_needed()
@@ -189,8 +190,8 @@ def test_there_are_pages():
 def test_a_page_works_by_keyboard_and_loads_nothing(page, path, screenshots):
     assert path.stat().st_size < 2_000_000
     page.goto(path.as_uri(), wait_until="commit")
-    page.wait_for_function("document.images[0] && document.images[0].complete && document.images[0].naturalWidth > 0")
-    first = page.evaluate("performance.now()")
+    there = "() => { const i = document.images[0]; return i && i.complete && i.naturalWidth && performance.now(); }"
+    first = page.wait_for_function(there).json_value()
     page.wait_for_load_state("load")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "turn"
@@ -205,7 +206,7 @@ def test_a_page_works_by_keyboard_and_loads_nothing(page, path, screenshots):
     assert page.locator("#turn").get_attribute("aria-valuetext") == said
     report(f"page {path.stem}", times, LINKED_MS)
     print(f"page {path.stem}: first picture after {first:.0f} ms, {path.stat().st_size:,} bytes")
-    assert first < 1000
+    assert first < 1000 * slowness()
     if page.locator("#choice").count():
         page.keyboard.press("Tab")
         there = page.locator("#frame").get_attribute("src")
