@@ -34,6 +34,12 @@ def test_the_gpu_half_runs_at_tiny_sizes_on_a_cpu_and_writes_its_table(tmp_path,
     assert "no GPU (a dry run)" in text
     assert all(entry["measured"] in text for entry in found["rows"])
     assert same["what"] in capsys.readouterr().out
+    assert bench_gpu.main(["--tiny", "--device", "cpu", "--reports", str(tmp_path), "--parts", "bins"]) == 0
+    again = json.loads((tmp_path / "benchmarks" / "gpu.json").read_text())
+    assert [entry["part"] for entry in again["rows"]] == parts
+    assert [entry for entry in again["rows"] if entry["part"] == "Training"] == [
+        entry for entry in found["rows"] if entry["part"] == "Training"
+    ]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

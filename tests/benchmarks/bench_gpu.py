@@ -5,6 +5,7 @@ line at tiny sizes without a GPU (a test does); figures of such a run are worth 
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import REPOSITORY, Row, processor, row, save, seconds_of, time_text
+from measure import REPOSITORY, Row, processor, row, save, seconds_of, time_text, versions
 from report import write
 from torch import nn
 from torch.nn import functional
@@ -307,10 +308,24 @@ def bench_dqas(bench: Bench) -> None:
     bench.judged("DQAS end to end", what, total, 300)
 
 
+PARTS = {"bins": "Bins", "training": "Training", "patchify": "Patchify", "dqas": "DQAS end to end"}
+
+
+def earlier(path: Path, card: str, again: set[str]) -> list[Row]:
+    """Rows of the last run on such a card, of the parts that were not run again now."""
+    found = json.loads(path.read_text()) if path.is_file() else None
+    if found is None or not found["machine"].startswith(card) or found["versions"] != versions():
+        return []
+    return [Row(**entry) for entry in found["rows"] if entry["part"] not in again]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, digits, small_cnn: a check, not a measurement")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="the others keep what this card gave last time"
+    )
     parser.add_argument("--reports", type=Path, default=REPOSITORY / "reports")
     options = parser.parse_args(arguments)
     try:
@@ -328,18 +343,24 @@ def main(arguments: list[str] | None = None) -> int:
     machine = f"{card}{driver}; host: {processor()}"
     print(machine, flush=True)
     images = load_images("digits" if options.tiny else "cifar10").train
-    bench_bins(bench)
-    bench_recipe(bench, images)
-    bench_training(bench)
-    bench_patchify(bench, images.take(np.arange(60)) if options.tiny else images)
-    bench_dqas(bench)
-    command = "make bench-gpu" + (f" ARGS='--tiny --device {options.device}'" if options.tiny else "")
+    work = {
+        "bins": lambda: bench_bins(bench),
+        "training": lambda: (bench_recipe(bench, images), bench_training(bench)),
+        "patchify": lambda: bench_patchify(bench, images.take(np.arange(60)) if options.tiny else images),
+        "dqas": lambda: bench_dqas(bench),
+    }
+    for name in options.parts:
+        work[name]()
+    given = sys.argv[1:] if arguments is None else arguments
+    command = "make bench-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
     folder = options.reports
     if options.tiny and folder.resolve() == (REPOSITORY / "reports").resolve():
         folder = Path(tempfile.mkdtemp())
+    kept = earlier(folder / "benchmarks" / "gpu.json", card, {PARTS[name] for name in options.parts})
+    order = list(PARTS.values())
     save(
         folder / "benchmarks" / "gpu.json",
-        bench.rows,
+        sorted(bench.rows + kept, key=lambda entry: order.index(entry.part)),
         command=command,
         machine=machine,
         seconds=time.perf_counter() - started,
