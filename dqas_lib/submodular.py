@@ -14,10 +14,10 @@ from dqas_lib.errors import InputError
 from dqas_lib.gradients import Gradients
 
 TIE = 1e-12
-# a kernel of up to 512 MiB is kept (n = 8,192 in float64, 11,585 in float32, where near-ties may fall otherwise), a
-# larger one is worked out in blocks of columns
-KEEP_BYTES = 2**29
-_BLOCK = 512
+# columns worked out are kept up to 256 MiB: all of them in float64 for n <= 5,792, else in float32, where near-ties may
+# fall otherwise
+KEEP_BYTES = 2**28
+_BLOCK = 128
 
 Columns = Callable[[np.ndarray], np.ndarray]
 
@@ -61,18 +61,26 @@ def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarr
 
 
 def _prepared(columns: Columns, n: int) -> tuple[Columns, np.ndarray]:
-    """The columns, kept in memory when they are few, and their sums (the gains of a first pick)."""
+    """The columns, kept once worked out as far as KEEP_BYTES allow, and the sums of all (the gains of a first pick)."""
     sums = np.empty(n)
-    kept = None
-    if 4 * n * n <= KEEP_BYTES:
-        kept = np.empty((n, n), dtype=np.float64 if 8 * n * n <= KEEP_BYTES else np.float32)
     for start in range(0, n, _BLOCK):
         block = np.arange(start, min(start + _BLOCK, n))
-        values = columns(block)
-        sums[block] = values.sum(axis=0)
-        if kept is not None:
-            kept[block] = values.T
-    return (columns if kept is None else lambda positions: kept[positions].T), sums
+        sums[block] = columns(block).sum(axis=0)
+    kind = np.dtype(np.float64 if 8 * n * n <= KEEP_BYTES else np.float32)
+    room = KEEP_BYTES // max(1, kind.itemsize * n)
+    if not room:
+        return columns, sums
+    kept: dict[int, np.ndarray] = {}
+
+    def remembered(positions: np.ndarray) -> np.ndarray:
+        missing = [position for position in positions.tolist() if position not in kept]
+        new = dict(zip(missing, columns(np.array(missing)).T.astype(kind), strict=True)) if missing else {}
+        for position in missing[: room - len(kept)]:
+            kept[position] = new[position].copy()
+        found = [new[position] if position in new else kept[position] for position in positions.tolist()]
+        return np.stack(found).T.astype(np.float64)
+
+    return remembered, sums
 
 
 def nearest(columns: Columns, chosen: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ class FacilityLocation:
     """Facility Location. [Iyer et al. 2013; as in DeepCore]
 
     Definition: greedy maximisation of sum_i max_{j in S} s_ij, s_ij = 1/2 + 1/2 cos(h_i, h_j). Needs: features.
-    Cost: O(n^2 d) once, then a few candidates of O(n d) a pick (lazy evaluation); memory O(n d), and the class's kernel
-    where that is below 512 MiB.
+    Cost: O(n^2 d) once, then a few candidates of O(n d) a pick (lazy evaluation); memory O(n d), and up to
+    256 MiB of kernel columns.
     """
 
     name: ClassVar[str] = "facility-location"

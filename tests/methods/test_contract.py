@@ -125,6 +125,14 @@ def test_a_missing_gradient_and_an_unlabelled_pool_are_named():
         Workbench(bench.images, given={"features": np.zeros((5, 2))})
 
 
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_has_its_page(name):
+    """The docstring: definition, what it needs, what it costs, and a source."""
+    page = METHODS[name].__doc__
+    for part in ("Definition:", "cost", "need", "["):
+        assert part.lower() in page.lower(), part
+
+
 def test_unknown_methods_list_the_known_ones():
     with pytest.raises(InputError, match="unknown method 'herdin': the known ones are dqas, dq, random, herding"):
         get_method("herdin")
