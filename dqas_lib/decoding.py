@@ -123,13 +123,13 @@ def decode(file: BinaryIO, *, size: int, fit: str = "crop") -> Decoded:
         try:
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
-            square = _fit(*_shrink(image, extent, size, fit), size, fit)
+            square = _fit(*_shrink(image, extent, size, fit), size, fit)  # may be `image` itself
+            pixels = np.asarray(square if turn is None else square.transpose(turn))
         finally:
             image.close()
             del image  # its memory is free before the next picture may have it
             if cost > LARGE_BYTES:
                 _return_memory()
-    pixels = np.asarray(square if turn is None else square.transpose(turn))
     if turn in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels, width, height, kind)
