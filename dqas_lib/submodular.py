@@ -14,8 +14,8 @@ from dqas_lib.errors import InputError
 from dqas_lib.gradients import Gradients
 
 TIE = 1e-12
-# columns worked out are kept up to 256 MiB: all of them in float64 for n <= 5,792, else in float32, where near-ties may
-# fall otherwise
+# half of a symmetric kernel is kept where it takes no more than 256 MiB: in float64 for n <= 8,191, in float32 for
+# n <= 11,584 (near-ties may then fall otherwise); beyond that columns are worked out whenever they are looked at
 KEEP_BYTES = 2**28
 _BLOCK = 128
 
@@ -30,7 +30,7 @@ def first_best(scores: np.ndarray, tie: float) -> int:
 def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarray:
     """Greedy order of `n_picks` of n candidates, (n_picks,) int64.
 
-    columns: positions (b,) -> (n, b) similarities >= 0 of every item to those candidates.
+    columns: positions (b,) -> (n, b) symmetric similarities >= 0 of every item to those candidates.
     Raises InputError when n_picks does not lie between 0 and n.
     """
     if not 0 <= n_picks <= n:
@@ -61,24 +61,29 @@ def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarr
 
 
 def _prepared(columns: Columns, n: int) -> tuple[Columns, np.ndarray]:
-    """The columns, kept once worked out as far as KEEP_BYTES allow, and the sums of all (the gains of a first pick)."""
+    """The columns, kept where KEEP_BYTES allow, and their sums (the gains of a first pick)."""
     sums = np.empty(n)
+    half = n * (n + 1) // 2
+    kind = np.dtype(np.float64 if 8 * half <= KEEP_BYTES else np.float32)
+    kept = np.empty(half, dtype=kind) if kind.itemsize * half <= KEEP_BYTES else None
+    rows = np.arange(n)
+    place = rows * n - rows * (rows + 1) // 2  # s_ij, i <= j, is at place[i] + j
     for start in range(0, n, _BLOCK):
         block = np.arange(start, min(start + _BLOCK, n))
-        sums[block] = columns(block).sum(axis=0)
-    kind = np.dtype(np.float64 if 8 * n * n <= KEEP_BYTES else np.float32)
-    room = KEEP_BYTES // max(1, kind.itemsize * n)
-    if not room:
+        values = columns(block)
+        sums[block] = values.sum(axis=0)
+        if kept is not None:
+            for column, j in enumerate(block):
+                kept[place[j] + j : place[j] + n] = values[j:, column]
+    if kept is None:
         return columns, sums
-    kept: dict[int, np.ndarray] = {}
 
     def remembered(positions: np.ndarray) -> np.ndarray:
-        missing = [position for position in positions.tolist() if position not in kept]
-        new = dict(zip(missing, columns(np.array(missing)).T.astype(kind), strict=True)) if missing else {}
-        for position in missing[: room - len(kept)]:
-            kept[position] = new[position].copy()
-        found = [new[position] if position in new else kept[position] for position in positions.tolist()]
-        return np.stack(found).T.astype(np.float64)
+        found = np.empty((len(positions), n))
+        for row, j in zip(found, positions, strict=True):
+            row[:j] = kept[place[:j] + j]
+            row[j:] = kept[place[j] + j : place[j] + n]
+        return found.T
 
     return remembered, sums
 

@@ -17,7 +17,7 @@ class FacilityLocation:
 
     Definition: greedy maximisation of sum_i max_{j in S} s_ij, s_ij = 1/2 + 1/2 cos(h_i, h_j). Needs: features.
     Cost: O(n^2 d) once, then a few candidates of O(n d) a pick (lazy evaluation); memory O(n d), and up to
-    256 MiB of kernel columns.
+    256 MiB of the kernel.
     """
 
     name: ClassVar[str] = "facility-location"
