@@ -288,8 +288,8 @@ class RatioExplorer:
         if len(gain):
             answers.append(
                 Question(
-                    f"The paler curve is {label_of(others[0])}. At which ratio do the two differ most, and is that more "
-                    "than the intervals?",
+                    f"The paler curve is {label_of(others[0])}. At which ratio do the two differ most, and is that "
+                    "more than the intervals?",
                     f"At {percent(gain.abs().idxmax())}: {label_of(method)} minus {label_of(others[0])} is "
                     f"{gain[gain.abs().idxmax()]:+.1f} points. Compare it with the bars: with few seeds they are wide. "
                     "Notebook 06 compares the methods seed by seed, which is sharper.",

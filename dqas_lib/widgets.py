@@ -85,20 +85,21 @@ class Panel:
             layout={"width": "96%", "max_width": "640px"},
         )
         ipywidgets.jslink((self.slider, "index"), (self.stack, "selected_index"))
+        # sliders, not menus: JupyterLab takes the up and down keys for itself, and left and right are left alone
         self.menus = [
-            ipywidgets.Dropdown(
-                options=[(text, place) for place, text in enumerate(choice.texts)],
-                value=choice.start,
+            ipywidgets.SelectionSlider(
+                options=choice.texts,
+                index=choice.start,
                 description=choice.label,
                 style=wide,
-                layout={"width": "auto", "max_width": "300px"},
+                layout={"width": "46%", "min_width": "250px", "max_width": "320px"},
             )
             for choice in explorer.choices
         ]
         self.busy = ipywidgets.HTML("", layout={"min_width": "9em"})
         self._timer: asyncio.TimerHandle | None = None
         for menu in self.menus:
-            menu.observe(self._choose, "value")
+            menu.observe(self._choose, "index")
         self.slider.observe(self._move, "index")
         free = ipywidgets.Box(
             [*self.menus, self.busy], layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"}
@@ -113,7 +114,7 @@ class Panel:
 
     def _choose(self, change) -> None:
         """Another choice: say so at once, draw when it has settled."""
-        self.session.picks = tuple(menu.value for menu in self.menus)
+        self.session.picks = tuple(menu.index for menu in self.menus)
         self.busy.value = _busy("drawing …")
         try:
             loop = asyncio.get_running_loop()
@@ -162,7 +163,7 @@ def _style(frame: Frame) -> str:
     """The frames' place keeps its shape while one replaces another; no signs of missing kernels among the pictures."""
     return (
         "<style>"
-        f".dqas-explorer .dqas-frames {{min-height:0;aspect-ratio:{frame.width}/{frame.height + 40};overflow:visible}}"
+        f".dqas-explorer .dqas-frames {{aspect-ratio:{frame.width}/{frame.height + 64};overflow:visible}}"
         ".dqas-explorer .jupyter-widgets-disconnected::before {display:none !important}"
         ".dqas-explorer figcaption {line-height:1.4}"
         "</style>"
