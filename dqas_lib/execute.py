@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 MARK = "DQAS_ATTEMPT"
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 2.0  # reading the shared pages of all processes costs some 0.05 s a time
 
 
 def marked(belongs: Callable[[dict[str, str]], bool]) -> list[psutil.Process]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -227,6 +226,8 @@ def representatives(model: Network, images: np.ndarray, rows: np.ndarray, k: int
     """The images of a class closest to the centres of k clusters of its features (all when there are k or fewer)."""
     if len(rows) <= k:
         return rows
+    from sklearn.cluster import KMeans
+
     features = extract(model, images[rows], device=next(model.parameters()).device)
     centres = (
         KMeans(k, n_init=1, max_iter=10, random_state=derive(seed, "dream") % 2**32).fit(features).cluster_centers_
