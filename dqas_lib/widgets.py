@@ -26,6 +26,7 @@ from dqas_lib.frames import (
 )
 
 DEBOUNCE_SECONDS = 0.05  # of a choice that still changes; shorter than a key's repeat
+PAUSE_SECONDS = 0.3  # before the frames out of sight are drawn: the next key must not wait for one of them
 KEPT_CHOICES = 24  # sets of frames that are kept when another choice is made
 
 
@@ -129,21 +130,20 @@ class Panel:
 
     def _start(self) -> None:
         if self.session.position not in self.session.drawn:
-            self._draw_one()
+            self.session.draw_next()
         self._refresh()
-        self._go_on()
+        left = len(self.session.waiting())
+        self.busy.value = _busy(f"drawing {left} more …") if left else ""
+        self._timer = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
         """Draw another frame as soon as the kernel has answered what came in between."""
         if self._draw():
             self._timer = asyncio.get_running_loop().call_later(0.005, self._go_on)
 
-    def _draw_one(self) -> int | None:
-        return self.session.draw_next()
-
     def _draw(self) -> bool:
         """Draw and show one frame; False when there was none left."""
-        place = self._draw_one()
+        place = self.session.draw_next()
         if place is not None:
             self.pictures[place].value = self.session.drawn[place].html()
         left = len(self.session.waiting())

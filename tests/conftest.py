@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import SHARED_DATA
 
 from dqas_lib.images import DataSet, ImageSet, load_images
 
 torch.set_num_threads(1)
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

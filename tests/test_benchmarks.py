@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "benchmarks"))
 

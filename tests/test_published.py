@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from dqas_lib.methods import METHODS
 from dqas_lib.published import ACCURACIES, COSTS, LARGEST_CLASS, accuracies, beside, costs

@@ -349,7 +349,14 @@ def test_interrupt_ends_the_children(tmp_path: Path) -> None:
         "--slots",
         "2",
     ]
-    process = subprocess.Popen(launcher, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        launcher,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # started in the background, a shell's children ignore interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     attempts = str(tmp_path / "reports" / ".attempts")
     try:
         deadline = time.monotonic() + 60

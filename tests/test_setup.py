@@ -6,7 +6,7 @@ import sys
 import tomllib
 
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 

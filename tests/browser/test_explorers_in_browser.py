@@ -41,7 +41,7 @@ def press(page, key, selector):
     page.evaluate(WATCH, selector)
     page.keyboard.press(key)
     return page.evaluate("""() => Promise.race([window.changed,
-        new Promise((_, no) => setTimeout(() => no(new Error('the picture did not change')), 15000))])""")
+        new Promise((_, no) => setTimeout(() => no(new Error('the picture did not change')), 60000))])""")
 
 
 def pixels(page, selector):

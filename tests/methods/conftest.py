@@ -4,18 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from toys import toy_images
 
-from dqas_lib.images import ImageSet
 from dqas_lib.methods.base import Workbench
-
-
-def toy_images(labels: np.ndarray, ids: np.ndarray | None = None, n_classes: int | None = None) -> ImageSet:
-    """One-pixel images with the given labels; the pixel is the id modulo 256."""
-    labels = np.asarray(labels, dtype=np.int64)
-    ids = np.arange(len(labels)) if ids is None else np.asarray(ids)
-    n_classes = n_classes or int(labels.max()) + 1
-    pixels = np.repeat((ids % 256).astype(np.uint8)[:, None, None, None], 3, axis=3)
-    return ImageSet(pixels, labels, ids, tuple(f"class {c}" for c in range(n_classes)), "toy")
 
 
 @pytest.fixture
@@ -27,19 +18,3 @@ def toy() -> Callable[..., Workbench]:
         return Workbench(toy_images(labels, ids, n_classes), seed=seed, given=arrays, labelled=labelled)
 
     return make
-
-
-def random_given(labels: np.ndarray, n_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random features, logits and dynamics for every method that trains nothing of its own."""
-    n = len(labels)
-    centres = rng.normal(0, 2, (n_classes, 6))
-    logits = rng.normal(0, 1, (n, n_classes))
-    logits[np.arange(n), labels] += 1
-    return {
-        "features": np.maximum(centres[labels] + rng.normal(0, 1, (n, 6)), 0),
-        "logits": logits,
-        "correct": (rng.random((5, n)) < 0.7).astype(np.float32),
-        "margin": rng.normal(1, 1, (5, n)),
-        "el2n": rng.random((5, n)),
-        "grand": rng.random((5, n)),
-    }

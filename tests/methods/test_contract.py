@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import random_given, toy_images
+from toys import random_given, toy_images
 
 from dqas_lib.errors import InputError
 from dqas_lib.images import ImageSet

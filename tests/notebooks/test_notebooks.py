@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import nbformat
 import pytest
-from conftest import REPOSITORY
 from nbclient import NotebookClient
+from places import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 

@@ -1,0 +1,30 @@
+"""Toy images, and features and predictions drawn at random."""
+
+import numpy as np
+
+from dqas_lib.images import ImageSet
+
+
+def toy_images(labels: np.ndarray, ids: np.ndarray | None = None, n_classes: int | None = None) -> ImageSet:
+    """One-pixel images with the given labels; the pixel is the id modulo 256."""
+    labels = np.asarray(labels, dtype=np.int64)
+    ids = np.arange(len(labels)) if ids is None else np.asarray(ids)
+    n_classes = n_classes or int(labels.max()) + 1
+    pixels = np.repeat((ids % 256).astype(np.uint8)[:, None, None, None], 3, axis=3)
+    return ImageSet(pixels, labels, ids, tuple(f"class {c}" for c in range(n_classes)), "toy")
+
+
+def random_given(labels: np.ndarray, n_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random features, logits and dynamics for every method that trains nothing of its own."""
+    n = len(labels)
+    centres = rng.normal(0, 2, (n_classes, 6))
+    logits = rng.normal(0, 1, (n, n_classes))
+    logits[np.arange(n), labels] += 1
+    return {
+        "features": np.maximum(centres[labels] + rng.normal(0, 1, (n, 6)), 0),
+        "logits": logits,
+        "correct": (rng.random((5, n)) < 0.7).astype(np.float32),
+        "margin": rng.normal(1, 1, (5, n)),
+        "el2n": rng.random((5, n)),
+        "grand": rng.random((5, n)),
+    }
