@@ -72,7 +72,11 @@ class Pictures(HTMLParser):
             self.alts.append(dict(attributes).get("alt") or "")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+SLOW = {"07_ratio_explorer", "08_comparison", "09_ablations", "10_your_own_images"}
+RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUNS)
 def test_runs_with_its_solutions(path, tmp_path, tmp_path_factory, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     given = SMALLER.get(path.stem, {})
