@@ -1,5 +1,6 @@
 """The files a newcomer starts from agree with each other."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -23,6 +24,14 @@ def test_the_conda_file_installs_this_package_with_extras_that_exist():
     assert f".[{','.join(extras)}]" in makefile  # both ways in install the same
 
 
+def imported(path):
+    """Top-level names of the modules a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        yield from (name.split(".")[0] for name in names)
+
+
 def test_every_import_of_the_library_is_declared():
     names = {
         "sklearn": "scikit-learn",
@@ -34,7 +43,7 @@ def test_every_import_of_the_library_is_declared():
     declared = PROJECT["dependencies"] + [d for extra in PROJECT["optional-dependencies"].values() for d in extra]
     declared = {re.match(r"[\w.-]+", requirement).group().lower() for requirement in declared}
     for path in (REPOSITORY / "dqas_lib").rglob("*.py"):
-        for module in re.findall(r"^\s*(?:from|import) ([A-Za-z_]\w*)", path.read_text(), re.MULTILINE):
+        for module in imported(path):
             if module in sys.stdlib_module_names or module == "dqas_lib":
                 continue
             assert names.get(module, module).lower() in declared, f"{path.name} imports {module}, which is not declared"
