@@ -16,7 +16,6 @@ from typing import Protocol
 
 import numpy as np
 
-from dqas_lib.budget import largest_remainder
 from dqas_lib.errors import InputError
 from dqas_lib.features import unit_rows
 from dqas_lib.seeds import generator
@@ -427,16 +426,6 @@ def get_estimator(name: str) -> Estimator:
 
 
 # ---------------------------------------------------------------------------------------------- counts and samples
-
-
-def counts_by_error(
-    error: np.ndarray, selected: np.ndarray, budget: int, caps: np.ndarray, shrink: float
-) -> np.ndarray:
-    """(C,) counts after a round: proportional to the class error, shrunk toward equal shares, never below `selected`.
-
-    shrink: kappa in [0, 1]; 0 follows the error, 1 gives equal shares.
-    """
-    return largest_remainder(shrunk(error, shrink), budget, caps=caps, floors=selected)
 
 
 def shrunk(weights: np.ndarray, shrink: float) -> np.ndarray:

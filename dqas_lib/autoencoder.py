@@ -29,7 +29,7 @@ from dqas_lib.images import ImageSet
 from dqas_lib.patches import default_patch_size, grid_of, paste, patch_operator
 from dqas_lib.seeds import derive, torch_generator
 from dqas_lib.store import write_atomically
-from dqas_lib.training import _schedule
+from dqas_lib.training import schedule
 
 
 class Autoencoder(Protocol):
@@ -313,7 +313,7 @@ def train_autoencoder(
         wanted = _rows(model.cut((x.float() - model.mean) / model.std), order[:, n_kept:])
         loss = functional.mse_loss(dropped, wanted)
         loss.backward()
-        optimiser.step(recipe.lr * _schedule(step, recipe.steps, recipe.warmup))
+        optimiser.step(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
         losses.append(loss.detach())
     _round_weights(model)
     model.eval()

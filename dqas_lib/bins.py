@@ -6,8 +6,9 @@ so the first picks are typical of the pool and later ones unlike those already p
 greedily, removes them from the pool and starts again with S empty: early bins are dense, late ones sparse.
 
 With unit features, sum_{i in S} s_ij = |S|/2 + z_j . sum_S z / 2: the gain is z_j . w plus what is equal for all j,
-with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. All sums are float64: in float32 the picks begin to
-differ after some 60. Gains within TIE of each other count as equal and go to the lowest position.
+with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. In float32 the picks begin to differ
+after some 60, so every choice that float32 leaves open, by a rigorous bound of its rounding, is made in float64. Gains
+within TIE of each other count as equal and go to the lowest position.
 """
 
 import math

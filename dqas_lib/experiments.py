@@ -151,7 +151,8 @@ def _run(data, trials, fingerprints, store, workers, progress, compute):
     else:
         import joblib
 
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
+        # copy on write: PyTorch warns of arrays that cannot be written
+        with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
             pool = joblib.Parallel(n_jobs=min(workers, len(missing)), return_as="generator")
             computed = pool(joblib.delayed(_trial)(data, trials[i], fingerprints, store) for i in missing)
     for i, result in zip(missing, computed, strict=True):

@@ -17,7 +17,7 @@ from dqas_lib.seeds import derive
 
 
 class Network(nn.Module):
-    """Convolutional stages, global average pooling, linear head.
+    """Stages that give a map of features (convolutions, or the tokens of a transformer), mean pooling, linear head.
 
     The pooling + linear head is what makes Grad-CAM a closed form and last-layer gradients factorise.
     """
@@ -70,15 +70,72 @@ def _small_cnn(n_classes: int, size: int) -> Network:
     return Network(nn.Sequential(*layers), 96, n_classes)
 
 
-def _resnet18(n_classes: int, size: int) -> Network:
-    """ResNet-18 with a 3x3 stem and no max-pool, for 32 and 64 px images. [paper, Section 4: ResNet-18]"""
-    from torchvision.models import resnet18
-
-    net = resnet18()
+def _resnet(net: nn.Module, n_classes: int) -> Network:
+    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images."""
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     stages = nn.Sequential(stem, net.bn1, nn.ReLU(inplace=True), net.layer1, net.layer2, net.layer3, net.layer4)
-    return Network(stages, 512, n_classes)
+    return Network(stages, net.fc.in_features, n_classes)
+
+
+def _resnet18(n_classes: int, size: int) -> Network:
+    """ResNet-18 with a 3x3 stem and no max-pool. [paper, Section 4: ResNet-18]"""
+    from torchvision.models import resnet18
+
+    return _resnet(resnet18(), n_classes)
+
+
+def _resnet50(n_classes: int, size: int) -> Network:
+    """ResNet-50 with a 3x3 stem and no max-pool. [DQ, cross-architecture]"""
+    from torchvision.models import resnet50
+
+    return _resnet(resnet50(), n_classes)
+
+
+def _vgg16(n_classes: int, size: int) -> Network:
+    """The 13 convolutions of VGG-16 with batch normalisation, global average pooling, one linear layer.
+
+    As usual for small images; max-pools that would leave less than one pixel are left out.
+    """
+    from torchvision.models import vgg16_bn
+
+    layers, side = [], size
+    for layer in vgg16_bn().features:
+        if isinstance(layer, nn.MaxPool2d):
+            if side < 2:
+                continue
+            side //= 2
+        layers.append(layer)
+    return Network(nn.Sequential(*layers), 512, n_classes)
+
+
+class _TokenStages(nn.Module):
+    """(B, 3, H, W) images -> (B, width, h, w) normalised tokens of a pre-norm transformer encoder."""
+
+    def __init__(self, size: int, patch: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.positions = nn.Parameter(torch.randn(1, (size // patch) ** 2, width) * 0.02)
+        block = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(block, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        embedded = self.embed(x)
+        tokens = self.encoder(embedded.flatten(2).transpose(1, 2) + self.positions)
+        return tokens.transpose(1, 2).unflatten(2, embedded.shape[2:])
+
+
+def _small_vit(n_classes: int, size: int) -> Network:
+    """A small vision transformer: 8 x 8 patches, 6 blocks of width 192 with 3 heads, pooled tokens. [ours]
+
+    Width and heads of ViT-Tiny. Tokens are averaged instead of read from a class token, so that the head stays pooling
+    + linear. Raises InputError for a side that is no multiple of 8.
+    """
+    if size % 8:
+        raise InputError(f"small_vit cuts images into 8 x 8 patches: their side must be a multiple of 8; got {size}")
+    return Network(_TokenStages(size, size // 8, width=192, depth=6, heads=3), 192, n_classes)
 
 
 @dataclass(frozen=True)
@@ -94,6 +151,9 @@ class Architecture:
 NETWORKS = {
     "small_cnn": Architecture(_small_cnn, "small convolutional network for CPUs, 8 to 64 px", threads=1),
     "resnet18": Architecture(_resnet18, "ResNet-18 with a 3x3 stem, the field's standard, for GPUs"),
+    "resnet50": Architecture(_resnet50, "ResNet-50 with a 3x3 stem, for GPUs: cross-architecture"),
+    "vgg16": Architecture(_vgg16, "VGG-16 with batch normalisation, for GPUs: cross-architecture"),
+    "small_vit": Architecture(_small_vit, "small vision transformer, for GPUs: cross-architecture"),
 }
 
 

@@ -177,6 +177,9 @@ class Store:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
     @classmethod
     def default(cls) -> "Store":
         return cls(default_root() / "cache")

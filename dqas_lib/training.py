@@ -178,7 +178,7 @@ class MomentumSGD:
             parameter.grad = None
 
 
-def _schedule(step: int, total: int, warmup: float) -> float:
+def schedule(step: int, total: int, warmup: float) -> float:
     """Factor on the peak learning rate: linear up over `warmup` of the steps, then half a cosine to zero."""
     rising = warmup * total
     if step < rising:
@@ -269,7 +269,7 @@ def _train(
         if weights is not None:
             loss = (loss * weights[picks]).mean()
         loss.backward()
-        optimiser.step(recipe.lr * _schedule(step, total, recipe.warmup))
+        optimiser.step(recipe.lr * schedule(step, total, recipe.warmup))
         losses.append(loss.detach())
         if after_step is not None:
             after_step(step + 1, model)

@@ -18,7 +18,6 @@ from dqas_lib.active import (
     View,
     balanced_design,
     class_error,
-    counts_by_error,
     get_estimator,
     margin,
     shares_by_gain,
@@ -27,6 +26,7 @@ from dqas_lib.active import (
     true_class_margin,
     with_ones,
 )
+from dqas_lib.budget import largest_remainder
 from dqas_lib.errors import InputError
 from dqas_lib.features import last_layer_gradients
 
@@ -247,9 +247,13 @@ def test_estimates_of_identical_images_are_equal_and_finite():
 
 def test_counts_follow_the_error_and_never_fall():
     error, have = np.array([0.1, 0.2, 0.7]), np.array([5, 5, 5])
-    assert counts_by_error(error, have, 40, np.full(3, 99), 0.0).tolist() == [5, 8, 27]
-    assert counts_by_error(error, have, 30, np.full(3, 99), 1.0).tolist() == [10, 10, 10]
-    assert counts_by_error(error, have, 40, np.array([99, 99, 20]), 0.0).tolist() == [7, 13, 20]
+
+    def counts(budget, shrink, caps=(99, 99, 99)):
+        return largest_remainder(shrunk(error, shrink), budget, caps=np.array(caps), floors=have).tolist()
+
+    assert counts(40, 0.0) == [5, 8, 27]
+    assert counts(30, 1.0) == [10, 10, 10]
+    assert counts(40, 0.0, caps=(99, 99, 20)) == [7, 13, 20]
     np.testing.assert_allclose(shrunk(np.array([3.0, 1.0]), 0.5), [0.625, 0.375])
 
 

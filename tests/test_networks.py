@@ -6,7 +6,7 @@ from dqas_lib.errors import InputError
 from dqas_lib.networks import NETWORKS, make_network
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet18"])
+@pytest.mark.parametrize("name", list(NETWORKS))
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_features_are_the_pooled_map_and_logits_the_head_of_them(name, size):
     network = make_network(name, 7, size, seed=1).eval()
@@ -29,6 +29,37 @@ def test_resnet18_is_the_cifar_one():
         assert network.eval().feature_map(torch.zeros(1, 32, 32, 3)).shape == (1, 512, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "shape"),
+    [
+        # torchvision's 25,557,032 with 1,000 classes, 7x7 stem: - 2,049,000 + 20,490 for the head, - 7,680 for the stem
+        ("resnet50", 23_520_842, (1, 2048, 4, 4)),
+        # 14,714,688 in the convolutions of VGG-16, 8,448 in their batch normalisations, 5,130 in the head
+        ("vgg16", 14_728_266, (1, 512, 1, 1)),
+        # patches 4*4*3*192 + 192, positions 64*192, 6 blocks of 12 * 192**2 + 13 * 192, last norm 384, head 1,930
+        ("small_vit", 9_408 + 12_288 + 6 * 444_864 + 384 + 1_930, (1, 192, 8, 8)),
+    ],
+)
+def test_the_networks_of_cross_architecture_have_their_known_sizes(name, parameters, shape):
+    network = make_network(name, 10, 32, seed=0).eval()
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    with torch.no_grad():
+        assert network.feature_map(torch.zeros(1, 32, 32, 3)).shape == shape
+
+
+def test_the_transformer_knows_where_a_patch_is():
+    network = make_network("small_vit", 3, 32, seed=0).eval()
+    images = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    moved = torch.cat([images[:, 4:], images[:, :4]], dim=1)  # the same patches, in other rows
+    with torch.no_grad():
+        assert not torch.allclose(network(images), network(moved), atol=1e-3)
+
+
+def test_a_transformer_refuses_a_side_it_cannot_cut():
+    with pytest.raises(InputError, match="a multiple of 8; got 20"):
+        make_network("small_vit", 10, 20, seed=0)
+
+
 def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -49,6 +80,8 @@ def test_normalisation_is_of_the_training_images():
 
 
 def test_an_unknown_network_lists_the_known_ones():
-    with pytest.raises(InputError, match="unknown network 'resnet99': the known ones are small_cnn, resnet18"):
+    with pytest.raises(
+        InputError, match="unknown network 'resnet99': the known ones are small_cnn, resnet18, resnet50, vgg16"
+    ):
         make_network("resnet99", 10, 32, seed=0)
     assert {"small_cnn", "resnet18"} <= set(NETWORKS)

@@ -219,3 +219,8 @@ def test_where_data_lives(tmp_path, monkeypatch):
     monkeypatch.setenv("DQAS_DATA", "/elsewhere")
     assert default_root() == Path("/elsewhere")
     assert Store.default().root == Path("/elsewhere/cache")
+
+
+def test_a_root_given_as_text(tmp_path):
+    Store(str(tmp_path / "cache")).put("features", SETTINGS, result(), seconds=0)
+    assert Store(tmp_path / "cache").get("features", SETTINGS) is not None

@@ -11,13 +11,13 @@ from dqas_lib.training import (
     RECIPES,
     MomentumSGD,
     Recipe,
-    _schedule,
     augment,
     class_recall,
     extract,
     get_recipe,
     predict,
     scaled,
+    schedule,
     train,
 )
 
@@ -83,12 +83,12 @@ def test_augmentation_shifts_pads_with_black_and_mirrors():
 
 
 def test_schedule_rises_linearly_and_falls_to_zero_by_a_cosine():
-    rates = [_schedule(step, 100, 0.1) for step in range(100)]
+    rates = [schedule(step, 100, 0.1) for step in range(100)]
     assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] < 0.001
-    assert _schedule(0, 10, 0.0) == 1.0
+    assert schedule(0, 10, 0.0) == 1.0
 
 
 def test_recipes_state_their_protocol():

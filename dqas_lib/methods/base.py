@@ -242,7 +242,9 @@ class Workbench:
 
         def compute() -> dict[str, np.ndarray]:
             order = self.by_id
-            bins = make_bins(self.features[order], self.images.labels[order], n_bins, progress=self.progress)
+            bins = make_bins(
+                self.features[order], self.images.labels[order], n_bins, device=self.device, progress=self.progress
+            )
             back = np.argsort(order)
             return {"bin": bins.bin[back], "rank": bins.rank[back]}
 
