@@ -103,7 +103,8 @@ class View:
     labels: (N,) of all images; selected, candidates, held: positions (selected so far; may be added; validation);
     labels_known: False hides the candidates' labels and takes the expectation over them; seed: of the round's draws;
     ensemble, cross_fitted: give `Learners`, trained when they are first asked for, on all of `selected` and on all but
-    one fold of it; retrained: validation loss (nats an image) of a learner trained on the given positions.
+    one fold of it; retrained: validation loss (nats an image) of a learner trained on the given positions;
+    samples_wanted: False where only the classes are asked for, so that no candidate need be looked at.
     """
 
     labels: np.ndarray
@@ -116,6 +117,7 @@ class View:
     cross_fitted: Callable[[], Learners]
     retrained: Callable[[np.ndarray, int], float]
     labels_known: bool = True
+    samples_wanted: bool = True
 
     @property
     def counts(self) -> np.ndarray:
@@ -240,18 +242,20 @@ class Ridge:
         learners = view.cross_fitted()
         belief = view.belief(learners)
         chunks = _class_chunks(view, self.chunk, self.repeats) if view.labels_known else []
-        samples, classes = np.zeros(len(view.candidates)), np.zeros(view.n_classes)
+        samples = np.zeros(len(view.candidates)) if view.samples_wanted else None
+        classes = np.zeros(view.n_classes)
         for features, fit in zip(learners.features, learners.fit, strict=True):
             head = RidgeHead.fit(
                 features[fit], view.onehot(fit), features[view.held], view.onehot(view.held), self.penalties
             )
-            samples += head.reduction(features[view.candidates], belief)
+            if samples is not None:
+                samples += head.reduction(features[view.candidates], belief)
             for owners, positions in chunks:
                 targets = view.onehot(positions.ravel()).reshape(*positions.shape, -1)
                 found = head.chunk_reduction(features[positions], targets) / positions.shape[1]
                 classes += class_means(found, owners, view.n_classes, otherwise=0.0)
         count = len(learners.features)
-        return Estimate(samples / count, classes / count if view.labels_known else None)
+        return Estimate(None if samples is None else samples / count, classes / count if view.labels_known else None)
 
 
 def _class_chunks(view: View, size: int, repeats: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -296,10 +300,14 @@ class RidgeHead:
         truth: np.ndarray,
         penalties: tuple[float, ...],
     ) -> "RidgeHead":
-        """features (n, d), targets (n, C), held (m, d), truth (m, C); the penalty with the least validation error."""
-        x, v = with_ones(features), with_ones(held)
+        """features (n, d), targets (n, C), held (m, d), truth (m, C); the penalty with the least validation error.
+
+        Sums over the held-out images are made in the precision of `held`, all else in float64.
+        """
+        x, v = with_ones(features), with_ones(held, held.dtype)
         values, vectors = np.linalg.eigh(x.T @ x)
-        curvature, cross = v.T @ v / len(v), v.T @ truth / len(v)
+        curvature = (v.T @ v).astype(np.float64) / len(v)
+        cross = (v.T @ truth.astype(v.dtype)).astype(np.float64) / len(v)
         projected = vectors.T @ (x.T @ targets)
         rotated, rotated_cross = vectors.T @ curvature @ vectors, vectors.T @ cross
         scale, level = max(values.mean(), 1e-12), (truth**2).sum() / len(v)
@@ -320,15 +328,18 @@ class RidgeHead:
 
         With k = 1 / (1 + x^T A^-1 x) and r = y - W^T x the change of W is k A^-1 x r^T, hence the reduction is
         2 k (x^T A^-1 slope) r - k^2 (x^T A^-1 curvature A^-1 x) |r|^2. It is linear and quadratic in y, and |y|^2 = 1
-        for every label, so the expectation over labels is exact.
+        for every label, so the expectation over labels is exact. Computed in the precision of `features`.
         """
-        x = with_ones(features)
-        moved = x @ self.inverse
+        x = with_ones(features, features.dtype)
+        inverse, weights, slope, curvature = (
+            part.astype(x.dtype, copy=False) for part in (self.inverse, self.weights, self.slope, self.curvature)
+        )
+        moved = x @ inverse
         k = 1 / (1 + np.einsum("md,md->m", moved, x))
-        output = x @ self.weights
-        first = ((moved @ self.slope) * (belief - output)).sum(axis=1)
+        output = x @ weights
+        first = ((moved @ slope) * (belief - output)).sum(axis=1)
         squared = 1 - 2 * (belief * output).sum(axis=1) + (output**2).sum(axis=1)
-        second = np.einsum("md,md->m", moved @ self.curvature, moved) * squared
+        second = np.einsum("md,md->m", moved @ curvature, moved) * squared
         return 2 * k * first - k**2 * second
 
     def chunk_reduction(self, features: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -342,9 +353,9 @@ class RidgeHead:
         return 2 * ((moved @ self.slope) * solved).sum(axis=(1, 2)) - (solved * (square @ solved)).sum(axis=(1, 2))
 
 
-def with_ones(features: np.ndarray) -> np.ndarray:
-    """(..., d) -> (..., d + 1) float64 with a last column of ones, the head's bias."""
-    return np.concatenate([features, np.ones((*features.shape[:-1], 1))], axis=-1, dtype=np.float64)
+def with_ones(features: np.ndarray, dtype: np.typing.DTypeLike = np.float64) -> np.ndarray:
+    """(..., d) -> (..., d + 1) of the given type with a last column of ones, the head's bias."""
+    return np.concatenate([features, np.ones((*features.shape[:-1], 1))], axis=-1, dtype=dtype)
 
 
 @dataclass(frozen=True)

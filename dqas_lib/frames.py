@@ -116,7 +116,7 @@ class Frame:
 
     def html(self) -> str:
         """The frame as an HTML <figure>: a white card, also on a dark page."""
-        caption = f'<figcaption style="padding:4px 0">{html.escape(self.caption)}</figcaption>'
+        caption = f'<figcaption style="padding:4px 0">{html.escape(unbroken(self.caption))}</figcaption>'
         if self.png is None:
             return sentence_html(self.caption)
         return (
@@ -124,6 +124,11 @@ class Frame:
             f'style="display:block;max-width:100%;height:auto;border-radius:4px" src="{self.source}" '
             f'alt="{html.escape(self.alt, quote=True)}">{caption}</figure>'
         )
+
+
+def unbroken(text: str) -> str:
+    """The text with percent signs that stay with their numbers when a line is broken."""
+    return text.replace(" %", "\u00a0%")
 
 
 def sentence_html(sentence: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dqas_lib.errors import DataError, DqasError
 from dqas_lib.explorers import budget_explorer, drop_explorer, ratio_explorer, rounds_explorer
-from dqas_lib.frames import Explorer, Frame, Missing, draw_frame, draw_frames, sentence_html, starts
+from dqas_lib.frames import Explorer, Frame, Missing, draw_frame, draw_frames, sentence_html, starts, unbroken
 from dqas_lib.images import load_images
 from dqas_lib.methods.base import Workbench
 from dqas_lib.patched import Patchifier
@@ -69,7 +69,9 @@ def page_html(explorer: Explorer | Missing) -> str:
     first = sets[begin][dial.start]
     data = {
         "texts": dial.texts,
-        "frames": [[{"png": f.source.partition(",")[2], "alt": f.alt, "caption": f.caption} for f in s] for s in sets],
+        "frames": [
+            [{"png": f.source.partition(",")[2], "alt": f.alt, "caption": unbroken(f.caption)} for f in s] for s in sets
+        ],
     }
     options = "".join(
         f'<option value="{place}"{" selected" if place == begin else ""}>{html.escape(text)}</option>'
@@ -95,7 +97,7 @@ def page_html(explorer: Explorer | Missing) -> str:
 {choice}
 <figure><img id="frame" width="{first.width}" height="{first.height}" alt="{html.escape(first.alt, quote=True)}"
  src="{first.source}"{"" if first.png else " hidden"}>
-<figcaption id="caption" aria-live="polite">{html.escape(first.caption)}</figcaption></figure>
+<figcaption id="caption" aria-live="polite">{html.escape(unbroken(first.caption))}</figcaption></figure>
 <noscript><p>This page shows one position; with JavaScript the slider moves through {len(dial.texts)}.</p></noscript>
 <h2>Questions</h2><ol>{questions}</ol>
 <footer>Move the slider with the mouse, a finger, or the arrow keys, Home and End. The page holds all its pictures and

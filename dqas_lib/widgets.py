@@ -160,10 +160,14 @@ class Panel:
 
 
 def _style(frame: Frame) -> str:
-    """The frames' place keeps its shape while one replaces another; no signs of missing kernels among the pictures."""
+    """The frames' place keeps its shape while one replaces another; no signs of missing kernels among the pictures.
+
+    The caption stands in the padding: three lines and a half, more where the place is narrow.
+    """
     return (
         "<style>"
-        f".dqas-explorer .dqas-frames {{aspect-ratio:{frame.width}/{frame.height + 64};overflow:visible}}"
+        f".dqas-explorer .dqas-frames {{aspect-ratio:{frame.width}/{frame.height};overflow:visible;"
+        "box-sizing:content-box;padding:0 0 calc(5em + max(0px, (560px - 100%) / 4))}"
         ".dqas-explorer .jupyter-widgets-disconnected::before {display:none !important}"
         ".dqas-explorer figcaption {line-height:1.4}"
         "</style>"

@@ -75,7 +75,7 @@ def refitted_error(x, y, v, t, penalty):
 
 def test_ridge_look_ahead_equals_refitting_with_each_candidate_added():
     view = view_of()
-    features = view.ensemble().features[0]
+    features = view.ensemble().features[0].astype(np.float64)
     x, y = features[view.selected], view.onehot(view.selected)
     v, t = features[view.held], view.onehot(view.held)
     head = RidgeHead.fit(x, y, v, t, (0.1,))
@@ -318,3 +318,28 @@ def test_ridge_look_ahead_for_all_classes_is_fast(n_classes, limit):
     seconds = time.process_time() - started
     assert estimate.classes.shape == (n_classes,)
     assert seconds < 4 * limit
+
+
+def test_ridge_in_single_precision_ranks_the_candidates_as_in_double():
+    view = view_of()
+    features = view.ensemble().features[0]
+    heads, reductions = [], []
+    for kind in (np.float32, np.float64):
+        part = features.astype(kind)
+        head = RidgeHead.fit(
+            part[view.selected], view.onehot(view.selected), part[view.held], view.onehot(view.held), (0.1,)
+        )
+        heads.append(head)
+        reductions.append(head.reduction(part[view.candidates], view.onehot(view.candidates)))
+    assert heads[0].error == pytest.approx(heads[1].error, rel=1e-5)
+    assert not np.array_equal(*reductions)
+    np.testing.assert_allclose(reductions[0], reductions[1], atol=1e-4 * np.abs(reductions[1]).max())
+
+
+def test_ridge_looks_at_no_candidate_when_only_classes_are_asked_for(monkeypatch):
+    view = view_of()
+    both = Ridge()(view)
+    monkeypatch.setattr(RidgeHead, "reduction", None)
+    classes = Ridge()(replace(view, samples_wanted=False))
+    assert classes.samples is None
+    np.testing.assert_array_equal(classes.classes, both.classes)

@@ -345,7 +345,8 @@ class _Stage:
 
         def estimate(name: str) -> Estimate:
             if name not in estimates:
-                estimates[name] = get_estimator(name)(view)
+                seen = replace(view, samples_wanted=name == self.method.samples)
+                estimates[name] = get_estimator(name)(seen)
             return estimates[name]
 
         if self.method.samples == "random":

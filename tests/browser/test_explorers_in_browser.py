@@ -140,6 +140,9 @@ def test_looks_in_both_themes_and_two_widths(page, lab, executed, screenshots):
             frame, window = page.locator(f"{box} img").bounding_box(), page.locator(".jp-Notebook").bounding_box()
             assert frame["x"] >= window["x"]
             assert frame["x"] + frame["width"] <= window["x"] + window["width"], "the picture is cut off"
+            caption, place = (page.locator(f"{box} {part}").last for part in ("figcaption:visible", ".dqas-frames"))
+            caption, place = caption.bounding_box(), place.bounding_box()
+            assert caption["y"] + caption["height"] <= place["y"] + place["height"], "the caption is cut off"
             page.screenshot(path=screenshots / f"lab-{theme}-{width}.png")
     stop_kernels(lab)
     page.errors[:] = [text for text in page.errors if "kernel" not in text.lower() and "404" not in text]
