@@ -9,7 +9,6 @@ Kept patches always come back bit for bit (`reconstruct`).
 """
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,10 +25,11 @@ from tqdm.auto import tqdm
 
 from dqas_lib.errors import DataError, InputError
 from dqas_lib.images import ImageSet
+from dqas_lib.networks import sincos_positions
+from dqas_lib.optimisers import AdamW, schedule
 from dqas_lib.patches import default_patch_size, grid_of, paste, patch_operator
 from dqas_lib.seeds import derive, torch_generator
 from dqas_lib.store import write_atomically
-from dqas_lib.training import schedule
 
 
 class Autoencoder(Protocol):
@@ -115,18 +115,6 @@ def get_recipe(recipe: str | AutoencoderRecipe) -> AutoencoderRecipe:
 
 
 # ------------------------------------------------------------------------------------------------- the network
-
-
-def sincos_positions(grid: int, width: int) -> Tensor:
-    """(grid * grid, width) fixed sine-cosine positions: half for the row, half for the column. [MAE]"""
-    if width % 4:
-        raise InputError(f"the width of an autoencoder must be a multiple of 4; got {width}")
-    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
-    side = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows = side[:, None].expand(grid, grid, -1)
-    columns = side[None].expand(grid, grid, -1)
-    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width).float()
 
 
 class _Block(nn.Module):
@@ -368,40 +356,6 @@ class _MaskMaps:
         kept = torch.ones(n, n_patches, dtype=torch.bool)
         kept.scatter_(1, score.argsort(dim=1)[:, :n_out], False)
         return x, kept.to(self.device)
-
-
-class AdamW:
-    """AdamW, the same numbers as torch.optim.AdamW after clipping the gradients to a joint length of 1.
-
-    Weight decay on matrices only, betas 0.9 and 0.95 [MAE, Table 8]. Written out for the reason given at
-    `dqas_lib.training.MomentumSGD`.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], *, weight_decay: float) -> None:
-        self.parameters = parameters
-        self.matrices = [p for p in parameters if p.ndim > 1]
-        self.weight_decay, self.betas, self.steps = weight_decay, (0.9, 0.95), 0
-        self.first = [torch.zeros_like(p) for p in parameters]
-        self.second = [torch.zeros_like(p) for p in parameters]
-
-    @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Move the parameters against their gradients and drop the gradients."""
-        gradients = [p.grad for p in self.parameters]
-        length = torch.stack(torch._foreach_norm(gradients)).norm()
-        torch._foreach_mul_(gradients, (1 / (length + 1e-6)).clamp(max=1.0))
-        self.steps += 1
-        one, two = self.betas
-        torch._foreach_mul_(self.matrices, 1 - lr * self.weight_decay)
-        torch._foreach_lerp_(self.first, gradients, 1 - one)
-        torch._foreach_mul_(self.second, two)
-        torch._foreach_addcmul_(self.second, gradients, gradients, value=1 - two)
-        below = torch._foreach_sqrt(self.second)
-        torch._foreach_div_(below, math.sqrt(1 - two**self.steps))
-        torch._foreach_add_(below, 1e-8)
-        torch._foreach_addcdiv_(self.parameters, self.first, below, value=-lr / (1 - one**self.steps))
-        for parameter in self.parameters:
-            parameter.grad = None
 
 
 def _round_weights(model: nn.Module) -> None:

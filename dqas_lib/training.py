@@ -20,12 +20,17 @@ from tqdm.auto import tqdm
 from dqas_lib.errors import InputError
 from dqas_lib.images import ImageSet
 from dqas_lib.networks import NETWORKS, Network, make_network
+from dqas_lib.optimisers import AdamW, MomentumSGD, schedule
 from dqas_lib.seeds import torch_generator
+
+ADAM_DECAY = 0.05  # weight decay of networks trained by AdamW
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained: SGD with momentum, linear warm-up, cosine to zero, random crop and mirror.
+
+    Transformers, which SGD does not train, get AdamW at their own learning rate (`networks.Architecture`) instead.
 
     Exactly one of `epochs` (passes over the *given* images: a subset of 10 % gets a tenth of the steps) and `steps`
     (the same number whatever the size of the subset) is set: results of the two kinds are not comparable.
@@ -150,42 +155,6 @@ def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch
     return images[picks[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-class MomentumSGD:
-    """SGD with (Nesterov) momentum and weight decay on all parameters, the same numbers as torch.optim.SGD.
-
-    Written out because making any torch.optim optimiser imports PyTorch's compiler, which costs seconds in every new
-    process, as long as a whole training of a small network.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], *, momentum: float, weight_decay: float, nesterov: bool) -> None:
-        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
-        self.nesterov = nesterov
-        self.buffers: list[Tensor] | None = None
-
-    @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Move the parameters against their gradients and drop the gradients."""
-        moves = torch._foreach_add([p.grad for p in self.parameters], self.parameters, alpha=self.weight_decay)
-        if self.buffers is None:
-            self.buffers = [move.clone() for move in moves]
-        else:
-            torch._foreach_mul_(self.buffers, self.momentum)
-            torch._foreach_add_(self.buffers, moves)
-        if self.nesterov:
-            torch._foreach_add_(moves, self.buffers, alpha=self.momentum)
-        torch._foreach_add_(self.parameters, moves if self.nesterov else self.buffers, alpha=-lr)
-        for parameter in self.parameters:
-            parameter.grad = None
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Factor on the peak learning rate: linear up over `warmup` of the steps, then half a cosine to zero."""
-    rising = warmup * total
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
-
-
 def train(
     images: ImageSet,
     *,
@@ -236,12 +205,7 @@ def _train(
     # functional.pad counts from the last axis: channels, width, height
     pixels = functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad))
     labels = torch.from_numpy(images.labels).to(device)
-    optimiser = MomentumSGD(
-        list(model.parameters()),
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
+    optimiser, peak = _optimiser(model, network, recipe)
     rng = torch_generator(seed, "training")
     batch, total = recipe.batch(len(images)), recipe.total_steps(len(images))
     evaluate_after = {round(total * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)} | {total}
@@ -269,7 +233,7 @@ def _train(
         if weights is not None:
             loss = (loss * weights[picks]).mean()
         loss.backward()
-        optimiser.step(recipe.lr * schedule(step, total, recipe.warmup))
+        optimiser.step(peak * schedule(step, total, recipe.warmup))
         losses.append(loss.detach())
         if after_step is not None:
             after_step(step + 1, model)
@@ -304,6 +268,15 @@ def _train(
         seconds=seconds,
         images_per_second=total * batch / seconds if seconds else math.nan,
     )
+
+
+def _optimiser(model: Network, network: str, recipe: Recipe) -> tuple[MomentumSGD | AdamW, float]:
+    """The optimiser and its peak learning rate: the recipe's SGD, or AdamW for a network that SGD does not train."""
+    parameters, adam_lr = list(model.parameters()), NETWORKS[network].adam_lr
+    if adam_lr is not None:
+        return AdamW(parameters, weight_decay=ADAM_DECAY), adam_lr
+    sgd = MomentumSGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+    return sgd, recipe.lr
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from dqas_lib import autoencoder as coding
 from dqas_lib import patches
 from dqas_lib.errors import DataError, InputError
+from dqas_lib.networks import sincos_positions
 
 TINY = coding.AutoencoderRecipe("tiny", steps=80, batch_size=32, lr=4e-3, width=32, depth=1, decoder_width=32)
 
@@ -112,7 +113,7 @@ class TestNetwork:
         np.testing.assert_allclose(coding.smooth_fill(torch.full((1, 3, 8, 8), 7.0), mask), 7)
 
     def test_positions_are_those_of_the_mae_paper(self):
-        found = coding.sincos_positions(3, 8)
+        found = sincos_positions(3, 8)
         for row in range(3):
             for column in range(3):
                 expected = []
@@ -165,32 +166,6 @@ class TestTraining:
         white = x[:, ::2, ::2, 0].reshape(64, 16) == 255
         assert torch.equal(white, ~kept)
         assert 10 < (x[:, 0, 0, 0] == 0).sum() < 54
-
-    def test_the_optimiser_is_adamw(self):
-        def run(make, step):
-            torch.manual_seed(0)
-            net = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 2))
-            state = make(net)
-            for i in range(20):
-                x = torch.randn(8, 5) * (1 + 30 * (i % 3))  # some gradients are clipped, some are not
-                net(x).square().mean().backward()
-                step(net, state, 0.01 * (1 + i % 4))
-            return torch.cat([p.detach().ravel() for p in net.parameters()])
-
-        def torchs(net):
-            groups = [{"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.1}]
-            groups += [{"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0}]
-            return torch.optim.AdamW(groups, betas=(0.9, 0.95))
-
-        def torchs_step(net, optimiser, lr):
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            optimiser.step()
-            optimiser.zero_grad()
-
-        ours = run(lambda net: coding.AdamW(list(net.parameters()), weight_decay=0.1), lambda _, o, lr: o.step(lr))
-        np.testing.assert_allclose(ours, run(torchs, torchs_step), rtol=1e-4, atol=1e-6)
 
     def test_refuses_what_does_not_fit(self, digits):
         with pytest.raises(InputError, match="patch_size 3 does not divide images of 8 px"):

@@ -36,8 +36,8 @@ def test_resnet18_is_the_cifar_one():
         ("resnet50", 23_520_842, (1, 2048, 4, 4)),
         # 14,714,688 in the convolutions of VGG-16, 8,448 in their batch normalisations, 5,130 in the head
         ("vgg16", 14_728_266, (1, 512, 1, 1)),
-        # patches 4*4*3*192 + 192, positions 64*192, 6 blocks of 12 * 192**2 + 13 * 192, last norm 384, head 1,930
-        ("small_vit", 9_408 + 12_288 + 6 * 444_864 + 384 + 1_930, (1, 192, 8, 8)),
+        # patches 4*4*3*192 + 192, 6 blocks of 12 * 192**2 + 13 * 192, last norm 384, head 1,930
+        ("small_vit", 9_408 + 6 * 444_864 + 384 + 1_930, (1, 192, 8, 8)),
     ],
 )
 def test_the_networks_of_cross_architecture_have_their_known_sizes(name, parameters, shape):

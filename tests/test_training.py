@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from dqas_lib.errors import InputError
+from dqas_lib.networks import NETWORKS, make_network
+from dqas_lib.optimisers import AdamW, MomentumSGD
 from dqas_lib.training import (
     RECIPES,
-    MomentumSGD,
     Recipe,
+    _optimiser,
     augment,
     class_recall,
     extract,
     get_recipe,
     predict,
     scaled,
-    schedule,
     train,
 )
 
@@ -82,15 +83,6 @@ def test_augmentation_shifts_pads_with_black_and_mirrors():
     assert {tuple(b.flatten().tolist()) for b in plain[..., 0]} == {tuple(w.flatten().tolist()) for w in windows}
 
 
-def test_schedule_rises_linearly_and_falls_to_zero_by_a_cosine():
-    rates = [schedule(step, 100, 0.1) for step in range(100)]
-    assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
-    assert rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[99] < 0.001
-    assert schedule(0, 10, 0.0) == 1.0
-
-
 def test_recipes_state_their_protocol():
     paper = RECIPES["paper"]
     assert (paper.epochs, paper.batch_size, paper.lr, paper.momentum, paper.weight_decay) == (200, 128, 0.1, 0.9, 5e-4)
@@ -139,26 +131,6 @@ def test_recall_by_hand_and_nan_for_an_absent_class():
     assert math.isnan(recall[2])
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_the_optimiser_gives_the_numbers_of_torchs_own(nesterov):
-    rng = torch.Generator().manual_seed(0)
-    start = [torch.randn(4, 3, generator=rng), torch.randn(5, generator=rng)]
-    ours = [torch.nn.Parameter(value.clone()) for value in start]
-    theirs = [torch.nn.Parameter(value.clone()) for value in start]
-    optimiser = MomentumSGD(ours, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
-    reference = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
-    for lr in (0.1, 0.05, 0.2, 0.01):
-        for mine, other in zip(ours, theirs, strict=True):
-            mine.grad = torch.sin(mine.detach() * 3)
-            other.grad = torch.sin(other.detach() * 3)
-        optimiser.step(lr)
-        reference.param_groups[0]["lr"] = lr
-        reference.step()
-        assert all(parameter.grad is None for parameter in ours)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other)
-
-
 def test_training_does_not_load_pytorchs_compiler():
     code = (
         "import sys, numpy as np, dqas_lib as d;"
@@ -167,3 +139,13 @@ def test_training_does_not_load_pytorchs_compiler():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_transformer_is_trained_by_adamw_at_its_own_rate():
+    network = make_network("small_vit", 2, 8, 0)
+    optimiser, peak = _optimiser(network, "small_vit", RECIPES["fast"])
+    assert isinstance(optimiser, AdamW)
+    assert peak == NETWORKS["small_vit"].adam_lr == 1e-3
+    optimiser, peak = _optimiser(network, "small_cnn", RECIPES["fast"])
+    assert isinstance(optimiser, MomentumSGD)
+    assert peak == RECIPES["fast"].lr
