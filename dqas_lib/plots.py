@@ -13,8 +13,48 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, distinguishable with every common colour vision
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-METHOD_COLOURS = {"dqas": "#0072B2", "dq": "#E69F00", "random": "#666666"}
-METHOD_LABELS = {"dqas": "DQAS", "dq": "DQ", "random": "Random"}
+# of the methods that are drawn together as lines; a figure of all of them tells kinds apart, not methods
+METHOD_COLOURS = {
+    "dqas": "#0072B2",
+    "dq": "#E69F00",
+    "random": "#666666",
+    "herding": "#009E73",
+    "dm": "#CC79A7",
+    "dream": "#D55E00",
+    "full": "#000000",
+}
+METHOD_LABELS = {
+    "full": "All images",
+    "dqas": "DQAS",
+    "dq": "DQ",
+    "dq, gradients": "DQ, gradients",
+    "random": "Random",
+    "herding": "Herding",
+    "k-center": "k-Center Greedy",
+    "contextual-diversity": "Contextual Diversity",
+    "least-confidence": "Least Confidence",
+    "entropy": "Entropy",
+    "margin": "Margin",
+    "forgetting": "Forgetting",
+    "grand": "GraNd",
+    "el2n": "EL2N",
+    "cal": "Cal",
+    "deepfool": "DeepFool",
+    "craig": "CRAIG",
+    "gradmatch": "GradMatch",
+    "glister": "GLISTER",
+    "facility-location": "Facility Location",
+    "graph-cut": "GraphCut",
+    "ccs": "CCS",
+    "adq": "ADQ",
+    "bgfdq": "BGFDQ",
+    "bins-random": "Bins + random",
+    "dqas-shuffled": "DQAS, counts shuffled",
+    "dm": "DM",
+    "dream": "DREAM",
+    "jpeg": "JPEG, same bytes",
+    "webp": "WebP, same bytes",
+}
 
 
 def use_style() -> None:

@@ -19,12 +19,13 @@ from dqas_lib.errors import InputError
 from dqas_lib.experiments import FULL, compare
 from dqas_lib.images import DataSet, ImageSet
 from dqas_lib.methods import METHODS, Method
-from dqas_lib.methods.distil import distil
+from dqas_lib.methods.distil import Distilled, distil
 from dqas_lib.methods.dq import DQ
 from dqas_lib.methods.recompressed import CODECS, recompress
 from dqas_lib.quantize import quantize
 from dqas_lib.seeds import derive
 from dqas_lib.store import Store
+from dqas_lib.tables import mean_interval, paired
 from dqas_lib.training import Recipe, get_recipe, train
 
 DISTILLED = {"dm": "random", "dream": "representative"}  # label -> matching
@@ -85,6 +86,67 @@ def survey(
     return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)
 
 
+def overview(rows: pd.DataFrame, reference: str = "random") -> pd.DataFrame:
+    """One row a method of the rows of `survey`, in their order.
+
+    Gives method, kind, n_images, n (seeds), accuracy and half (mean over the seeds and half of its 95 % interval),
+    difference and difference_half (to the reference, paired over the seeds the method has; NaN for the reference
+    itself) and selection_seconds (mean). A single seed has no interval: NaN.
+    Raises InputError when a seed of a method lacks the reference.
+    """
+    out = []
+    for method, group in rows.groupby("method", sort=False):
+        mean, half = mean_interval(group["accuracy"])
+        against = {"difference": np.nan, "half": np.nan}
+        if method != reference:
+            same_seeds = rows[rows["method"].isin([method, reference]) & rows["seed"].isin(group["seed"])]
+            against = paired(same_seeds, method, reference, over=["seed"])
+        out.append(
+            {
+                "method": method,
+                "kind": group["kind"].iloc[0],
+                "n_images": int(group["n_images"].iloc[0]),
+                "n": len(group),
+                "accuracy": mean,
+                "half": half,
+                "difference": against["difference"],
+                "difference_half": against["half"],
+                "selection_seconds": float(group["selection_seconds"].mean()),
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def distilled(
+    images: ImageSet,
+    ratio: float,
+    name: str,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    network: str = "small_cnn",
+    device: str = "cpu",
+    store: Store | None = None,
+) -> Distilled:
+    """Synthetic images by "dm" or "dream", as many of every class as the ratio gives (rounded down, at least one).
+
+    The other arguments are those of `distil`. Raises InputError for another name, and what `distil` refuses.
+    """
+    if name not in DISTILLED:
+        raise InputError(f"unknown distillation {name!r}: the known ones are {', '.join(DISTILLED)}")
+    per_class = max(1, check_ratio(ratio, len(images)) // np.count_nonzero(images.class_counts))
+    return distil(
+        images,
+        int(per_class),
+        matching=DISTILLED[name],
+        steps=steps,
+        seed=seed,
+        network=network,
+        device=device,
+        store=store,
+    )
+
+
 def _other(
     name: str, data: DataSet, ratio: float, seed: int, network: str, recipe: Recipe, device: str, store: Store | None
 ) -> dict | None:
@@ -102,7 +164,7 @@ def _other(
     }
 
     def compute() -> dict[str, np.ndarray]:
-        made, seconds = _made(name, data.train, budget, ratio, seed, network, device, store)
+        made, seconds = _made(name, data.train, ratio, seed, network, device, store)
         if made is None:
             return {"accuracy": np.float64(np.nan)}
         seed_ = derive(seed, "evaluation")
@@ -135,14 +197,11 @@ def _other(
 
 
 def _made(
-    name: str, images: ImageSet, budget: int, ratio: float, seed: int, network: str, device: str, store: Store | None
+    name: str, images: ImageSet, ratio: float, seed: int, network: str, device: str, store: Store | None
 ) -> tuple[ImageSet | None, float]:
     """The images to train on, and the seconds they took."""
     if name in DISTILLED:
-        per_class = max(1, budget // images.n_classes)
-        found = distil(
-            images, per_class, matching=DISTILLED[name], seed=seed, network=network, device=device, store=store
-        )
+        found = distilled(images, ratio, name, seed=seed, network=network, device=device, store=store)
         return found.images, found.seconds
     subset = quantize(images, ratio, method="random", seed=seed).images
     started = time.perf_counter()

@@ -5,6 +5,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from dqas_lib import plots
+from dqas_lib.methods.recompressed import CODECS
+from dqas_lib.survey import DISTILLED, all_methods
 
 matplotlib.use("Agg")
 
@@ -55,7 +57,13 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, monkeypatch):
 def test_method_colours_are_distinct():
     colours = list(plots.METHOD_COLOURS.values())
     assert len(set(colours)) == len(colours)
-    assert set(plots.METHOD_LABELS) == set(plots.METHOD_COLOURS)
+    assert set(plots.METHOD_COLOURS) <= set(plots.METHOD_LABELS)
+
+
+def test_every_method_has_a_label_of_its_own():
+    shown = {*all_methods(), *DISTILLED, *CODECS}
+    assert set(plots.METHOD_LABELS) == shown
+    assert len(set(plots.METHOD_LABELS.values())) == len(shown)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The survey of all methods: tidy rows, paired seeds, nothing silently left out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dqas_lib.errors import InputError
@@ -8,7 +9,7 @@ from dqas_lib.images import DataSet
 from dqas_lib.methods import METHODS
 from dqas_lib.methods.dq import DQ
 from dqas_lib.store import Store
-from dqas_lib.survey import all_methods, png_bytes, survey
+from dqas_lib.survey import all_methods, distilled, overview, png_bytes, survey
 from dqas_lib.training import Recipe
 
 TINY = Recipe("tiny", steps=12, batch_size=8, lr=0.05)
@@ -48,3 +49,48 @@ def test_rows_of_selections_and_of_other_sets(blobs, tmp_path):
 def test_png_bytes_count_grey_images_as_grey(digits, blobs):
     assert png_bytes(blobs.take(np.arange(2))) > 2 * 8 * 8 * 2  # noise in three channels hardly shrinks
     assert png_bytes(digits.train.take(np.arange(10))) < 10 * (8 * 8 + 70)  # 64 grey levels and a PNG's header
+
+
+def test_overview_pairs_every_method_with_random_over_its_own_seeds():
+    def rows(method, kind, accuracy):
+        return [
+            {"method": method, "kind": kind, "n_images": 10, "seed": s, "accuracy": a, "selection_seconds": 1.0 + s}
+            for s, a in enumerate(accuracy)
+            if a is not None
+        ]
+
+    table = pd.DataFrame(
+        rows("dqas", "selection", [0.8, 0.9])
+        + rows("random", "selection", [0.7, 0.9])
+        + rows("webp", "re-encoded", [None, 0.6])
+    )
+    found = overview(table).set_index("method")
+    assert list(found.index) == ["dqas", "random", "webp"]  # the order of the rows
+    assert list(found["kind"]) == ["selection", "selection", "re-encoded"]
+    assert list(found["n"]) == [2, 2, 1]
+    assert found["accuracy"].to_list() == pytest.approx([0.85, 0.8, 0.6])
+    # Student's t of one degree of freedom: 12.706 times the standard error
+    assert found.loc["dqas", ["difference", "difference_half"]].to_list() == pytest.approx(
+        [0.05, 12.706 * 0.05], rel=1e-4
+    )
+    assert found.loc["dqas", "half"] == pytest.approx(12.706 * 0.05, rel=1e-4)
+    assert found.loc["random", ["difference", "difference_half"]].isna().all()
+    assert found.loc["webp", "difference"] == pytest.approx(-0.3)  # to random of the same seed, not to the mean
+    assert found.loc["webp", ["half", "difference_half"]].isna().all()
+    assert list(found["selection_seconds"]) == [1.5, 1.5, 2.0]
+    to_dqas = overview(table, "dqas").set_index("method")["difference"]
+    assert to_dqas["random"] == pytest.approx(-0.05)
+    with pytest.raises(InputError, match="no complete pairs of 'dqas' and 'herding'"):
+        overview(table, "herding")
+
+
+def test_distilled_images_number_what_the_ratio_gives(blobs):
+    counts = blobs.class_counts
+    found = distilled(blobs, 0.2, "dm", steps=2)
+    assert list(found.images.class_counts) == [round(0.2 * len(blobs)) // len(counts)] * len(counts)
+    assert found.settings["matching"] == "random"
+    assert found.settings["steps"] == len(found.loss) == 2
+    assert distilled(blobs, 0.02, "dream", steps=1).settings["matching"] == "representative"
+    assert list(distilled(blobs, 0.02, "dm", steps=1).images.class_counts) == [1] * len(counts)
+    with pytest.raises(InputError, match="unknown distillation 'DC': the known ones are dm, dream"):
+        distilled(blobs, 0.2, "DC")

@@ -14,7 +14,8 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 # Smaller than the defaults, so that all of them run in minutes; the published sizes run by `make reproduce`.
 SMALLER: dict[str, dict] = {
-    "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
+    "01_class_sensitivity": {"METHODS": ["random", "herding"], "SEEDS": [0, 1], "RATIOS": [0.04, 0.1]},
+    "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1], "SURVEY_SEEDS": []},
     "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
     "09_ablations": {"VARIANTS": ["equal counts"], "SEEDS": [0, 1]},
 }
@@ -114,6 +115,13 @@ def check_start(values):
     assert values["accuracy"]["dqas"] > 0.9
 
 
+def check_sensitivity(values):
+    assert set(values["sensitivity"]) == {"random", "herding"}
+    assert all(len(slopes) == 10 and min(slopes) >= 0 < max(slopes) for slopes in values["sensitivity"].values())
+    (correlation,) = values["rank_correlation"]
+    assert -1 <= correlation <= 1
+
+
 def check_bins(values):
     assert values["equal_picks"] == 22
     assert values["cosine_inside"] > values["cosine_outside"]
@@ -122,6 +130,7 @@ def check_bins(values):
 
 def check_evaluation(values):
     assert values["trainings"] == 2 * 2 + 2
+    assert values["survey"] == []  # off by default: it trains every method
     (pair,) = values["pairs"]
     assert (pair["first"], pair["second"], pair["n"]) == ("dqas", "random", 2)
     assert -0.1 < pair["difference"] < 0.2
@@ -129,6 +138,7 @@ def check_evaluation(values):
 
 CHECKS = {
     "00_start_here": check_start,
+    "01_class_sensitivity": check_sensitivity,
     "03_features_and_bins": check_bins,
     "06_train_and_evaluate": check_evaluation,
 }
