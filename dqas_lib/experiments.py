@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from dqas_lib.budget import check_ratio
 from dqas_lib.errors import InputError
 from dqas_lib.images import DataSet
+from dqas_lib.imbalance import long_tailed
 from dqas_lib.methods import Method, get_method, options
 from dqas_lib.quantize import quantize
 from dqas_lib.seeds import check_seed, derive
@@ -72,6 +73,16 @@ def limited(data: DataSet, per_class: int) -> DataSet:
     members = [order[data.train.labels[order] == label][:per_class] for label in range(data.train.n_classes)]
     train_part = data.train.take(np.sort(np.concatenate(members)))
     return DataSet(f"{data.name}-{per_class}", train=train_part, test=data.test)
+
+
+def imbalanced(data: DataSet, factor: float) -> DataSet:
+    """The data set with long-tailed training images: the largest class `factor` times the smallest; 1 changes nothing.
+
+    See `imbalance.long_tailed`; the test images stay as they are. It is named after the factor ("digits-lt10").
+    """
+    if factor == 1:
+        return data
+    return DataSet(f"{data.name}-lt{factor:g}", train=long_tailed(data.train, factor), test=data.test)
 
 
 def workers_here(device: str) -> int:

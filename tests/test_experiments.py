@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dqas_lib.errors import InputError
-from dqas_lib.experiments import FULL, compare, limited, workers_here
+from dqas_lib.experiments import FULL, compare, imbalanced, limited, workers_here
 from dqas_lib.images import DataSet
 from dqas_lib.methods import DQ
 from dqas_lib.store import Store
@@ -94,3 +94,12 @@ def test_a_limited_set_keeps_the_lowest_ids_of_each_class_and_says_so(data):
     assert limited(data, 0) is data
     with pytest.raises(InputError, match="per_class must be >= 0"):
         limited(data, -1)
+
+
+def test_an_imbalanced_version_has_the_profile_and_a_name_of_its_own(digits):
+    tailed = imbalanced(digits, 10)
+    assert tailed.train.class_counts.min() == round(digits.train.class_counts.max() / 10)
+    assert tailed.train.class_counts.max() >= digits.train.class_counts.min()
+    assert tailed.name == "digits-lt10"
+    assert tailed.test is digits.test
+    assert imbalanced(digits, 1) is digits

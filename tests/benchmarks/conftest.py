@@ -10,6 +10,7 @@ from report import write
 ROWS: list[Row] = []
 STARTED = time.perf_counter()
 MACHINE = processor()
+WHOLE = Path(__file__).resolve().with_name("bench_cpu.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +39,7 @@ def leave():
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A report of a run of which a part failed would look complete: only a whole run is written."""
     option = session.config.getoption
-    if exitstatus != 0 or not ROWS or session.config.args != [str(Path(__file__).with_name("bench_cpu.py"))]:
+    if exitstatus != 0 or not ROWS or [Path(given).resolve() for given in session.config.args] != [WHOLE]:
         if exitstatus == 0 and ROWS:
             print("\nonly a part of the benchmarks ran: the report was not written")
         return
