@@ -105,7 +105,7 @@ class Panel:
         free = ipywidgets.Box(
             [*self.menus, self.busy], layout={"flex_flow": "row wrap", "align_items": "center", "width": "100%"}
         )
-        title = ipywidgets.HTML(_style(first) + f"<b>{html.escape(explorer.title)}</b>")
+        title = ipywidgets.HTML(_style(explorer.name, first) + f"<b>{html.escape(explorer.title)}</b>")
         self.box = ipywidgets.VBox([title, self.slider, free, self.stack], layout={"width": "100%"})
         self.box.add_class("dqas-explorer")
         self.box.add_class(f"dqas-explorer-{explorer.name}")
@@ -159,14 +159,15 @@ class Panel:
             self.pictures[place].value = sentence_html("Being drawn …") if frame is None else frame.html()
 
 
-def _style(frame: Frame) -> str:
+def _style(name: str, frame: Frame) -> str:
     """The frames' place keeps its shape while one replaces another; no signs of missing kernels among the pictures.
 
-    The caption stands in the padding: three lines and a half, more where the place is narrow.
+    The shape is this explorer's alone: a notebook may hold several. The caption stands in the padding: three lines and
+    a half, more where the place is narrow.
     """
     return (
         "<style>"
-        f".dqas-explorer .dqas-frames {{aspect-ratio:{frame.width}/{frame.height};overflow:visible;"
+        f".dqas-explorer-{name} .dqas-frames {{aspect-ratio:{frame.width}/{frame.height};overflow:visible;"
         "box-sizing:content-box;padding:0 0 calc(5em + max(0px, (560px - 100%) / 4))}"
         ".dqas-explorer .jupyter-widgets-disconnected::before {display:none !important}"
         ".dqas-explorer figcaption {line-height:1.4}"
