@@ -28,6 +28,7 @@ from dqas_lib.store import Store
 from dqas_lib.tables import mean_interval, paired
 from dqas_lib.training import Recipe, get_recipe, train
 
+MEASURES = ("accuracy", "macro_accuracy")  # columns of the rows; the second is the mean over the classes
 DISTILLED = {"dm": "random", "dream": "representative"}  # label -> matching
 
 
@@ -49,14 +50,17 @@ def survey(
     store: Store | None = None,
     workers: int | None = None,
     progress: bool = True,
+    measure: str = "accuracy",
 ) -> pd.DataFrame:
-    """Every method at one ratio over some seeds: one row a training, the best mean accuracy first.
+    """Every method at one ratio over some seeds: one row a training, the best mean of the measure first.
 
-    methods: label -> method (default: `all_methods`); others: of "dm", "dream", "jpeg", "webp"; the rest as in
-    `experiments.compare`. Adds to its columns `kind` ("selection", "distilled", "re-encoded" or "all") and `n_images`,
-    how many were trained on. A re-encoding that does not fit into the bytes has no row.
-    Raises InputError for an unknown name in `others` and for what `compare` refuses.
+    methods: label -> method (default: `all_methods`); others: of "dm", "dream", "jpeg", "webp"; measure: of MEASURES
+    ("macro_accuracy" for imbalanced data); the rest as in `experiments.compare`. Adds to its columns `kind`
+    ("selection", "distilled", "re-encoded" or "all") and `n_images`, how many were trained on. No row has what cannot
+    be made: a re-encoding that does not fit into the bytes, more distilled images a class than the smallest class has.
+    Raises InputError for an unknown name in `others`, an unknown measure and for what `compare` refuses.
     """
+    check_measure(measure)
     unknown = [name for name in others if name not in (*DISTILLED, *CODECS)]
     if unknown:
         raise InputError(f"unknown: {', '.join(unknown)}; beside the methods there are dm, dream, jpeg and webp")
@@ -82,32 +86,40 @@ def survey(
             if row is not None:
                 rows.append(row)
     table = pd.concat([selections, pd.DataFrame(rows)], ignore_index=True)
-    mean = table.groupby("method")["accuracy"].transform("mean")
+    mean = table.groupby("method")[measure].transform("mean")
     return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)
 
 
-def overview(rows: pd.DataFrame, reference: str = "random") -> pd.DataFrame:
+def check_measure(measure: str) -> str:
+    """The measure, when it is one of MEASURES; else InputError."""
+    if measure not in MEASURES:
+        raise InputError(f"measure is one of {', '.join(MEASURES)}; got {measure!r}")
+    return measure
+
+
+def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "accuracy") -> pd.DataFrame:
     """One row a method of the rows of `survey`, in their order.
 
-    Gives method, kind, n_images, n (seeds), accuracy and half (mean over the seeds and half of its 95 % interval),
-    difference and difference_half (to the reference, paired over the seeds the method has; NaN for the reference
-    itself) and selection_seconds (mean). A single seed has no interval: NaN.
-    Raises InputError when a seed of a method lacks the reference.
+    Gives method, kind, n_images, n (seeds), the measure's name and half (mean over the seeds and half of its 95 %
+    interval), difference and difference_half (to the reference, paired over the seeds the method has; NaN for the
+    reference itself) and selection_seconds (mean). A single seed has no interval: NaN.
+    Raises InputError when a seed of a method lacks the reference, and for a measure that is not in MEASURES.
     """
+    check_measure(measure)
     out = []
     for method, group in rows.groupby("method", sort=False):
-        mean, half = mean_interval(group["accuracy"])
+        mean, half = mean_interval(group[measure])
         against = {"difference": np.nan, "half": np.nan}
         if method != reference:
             same_seeds = rows[rows["method"].isin([method, reference]) & rows["seed"].isin(group["seed"])]
-            against = paired(same_seeds, method, reference, over=["seed"])
+            against = paired(same_seeds, method, reference, over=["seed"], value=measure)
         out.append(
             {
                 "method": method,
                 "kind": group["kind"].iloc[0],
                 "n_images": int(group["n_images"].iloc[0]),
                 "n": len(group),
-                "accuracy": mean,
+                measure: mean,
                 "half": half,
                 "difference": against["difference"],
                 "difference_half": against["half"],
@@ -134,10 +146,9 @@ def distilled(
     """
     if name not in DISTILLED:
         raise InputError(f"unknown distillation {name!r}: the known ones are {', '.join(DISTILLED)}")
-    per_class = max(1, check_ratio(ratio, len(images)) // np.count_nonzero(images.class_counts))
     return distil(
         images,
-        int(per_class),
+        _per_class(images, ratio),
         matching=DISTILLED[name],
         steps=steps,
         seed=seed,
@@ -145,6 +156,10 @@ def distilled(
         device=device,
         store=store,
     )
+
+
+def _per_class(images: ImageSet, ratio: float) -> int:
+    return max(1, int(check_ratio(ratio, len(images)) // np.count_nonzero(images.class_counts)))
 
 
 def _other(
@@ -201,6 +216,8 @@ def _made(
 ) -> tuple[ImageSet | None, float]:
     """The images to train on, and the seconds they took."""
     if name in DISTILLED:
+        if _per_class(images, ratio) > images.class_counts[images.class_counts > 0].min():
+            return None, 0.0
         found = distilled(images, ratio, name, seed=seed, network=network, device=device, store=store)
         return found.images, found.seconds
     subset = quantize(images, ratio, method="random", seed=seed).images

@@ -84,6 +84,22 @@ def test_overview_pairs_every_method_with_random_over_its_own_seeds():
         overview(table, "herding")
 
 
+def test_imbalanced_data_are_ranked_by_macro_accuracy_and_leave_out_what_a_class_cannot_give(blobs, tmp_path):
+    few = np.concatenate([np.flatnonzero(blobs.labels == label)[: 3 if label else 20] for label in range(3)])
+    data = DataSet("tailed", blobs.take(few), blobs.take(np.arange(1, 60, 2)))  # 26 images, the smallest classes have 3
+    options = {"methods": {"random": "random", "herding": "herding"}, "recipe": TINY, "workers": 1, "progress": False}
+    table = survey(data, 0.5, [0], others=("dm",), measure="macro_accuracy", **options)
+    assert set(table["method"]) == {"random", "herding"}  # dm wants 13 // 3 = 4 images of a class of 3
+    assert table["macro_accuracy"].is_monotonic_decreasing
+    found = overview(table, measure="macro_accuracy").set_index("method")
+    assert found["macro_accuracy"].to_dict() == table.set_index("method")["macro_accuracy"].to_dict()
+    assert "accuracy" not in found
+    with pytest.raises(InputError, match="measure is one of accuracy, macro_accuracy; got 'recall'"):
+        survey(data, 0.5, [0], measure="recall", **options)
+    with pytest.raises(InputError, match="measure is one of accuracy, macro_accuracy; got 'recall'"):
+        overview(table, measure="recall")
+
+
 def test_distilled_images_number_what_the_ratio_gives(blobs):
     counts = blobs.class_counts
     found = distilled(blobs, 0.2, "dm", steps=2)
