@@ -153,7 +153,7 @@ def library_digest() -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
+    """Versions of what computed a result, and what its CPU computes with: AVX2, AVX512, bfloat16 ..."""
     import torch
     import torchvision
 
@@ -165,7 +165,17 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability() + (", bfloat16" if native_bfloat16() else ""),
     }
+
+
+@functools.cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers by instructions of its own (AVX512-BF16, AMX)."""
+    import torch
+
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of PyTorch cannot tell: no
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dqas_lib.training import (
     class_recall,
     extract,
     get_recipe,
+    in_bfloat16,
     predict,
     scaled,
     train,
@@ -51,6 +53,33 @@ def test_digits_are_learned_by_the_quick_recipe(digits):
     result = train(digits.train, recipe="quick", seed=0, evaluate_on=digits.test)
     assert result.accuracy > 0.97  # 98.7 % over seeds
     assert result.accuracy == pytest.approx((result.logits.argmax(1) == digits.test.labels).mean())
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_used_where_it_is_faster_or_asked_for(monkeypatch, native):
+    monkeypatch.setattr("dqas_lib.training.native_bfloat16", lambda: native)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [in_bfloat16("auto", cpu, size) for size in (8, 16, 32, 64)] == [False, False, native, native]
+    assert in_bfloat16("auto", cuda, 8)
+    assert in_bfloat16("bfloat16", cpu, 8)
+    assert not in_bfloat16("float32", cpu, 64)
+    assert not in_bfloat16("float32", cuda, 64)
+
+
+def test_products_in_bfloat16_train_float32_weights_as_well(blobs):
+    """The precision reaches the step, and only the step: float32 weights, nearly the same loss at the first one."""
+    found = {
+        precision: train(blobs, recipe=replace(SHORT, precision=precision, evaluations=40), seed=0)
+        for precision in ("float32", "bfloat16")
+    }
+    exact, low = (found[precision].history["loss"] for precision in ("float32", "bfloat16"))
+    assert exact[0] != low[0]
+    assert low[0] == pytest.approx(exact[0], rel=0.01)  # eight bits of mantissa
+    assert low[-5:].mean() == pytest.approx(exact[-5:].mean(), abs=0.15)
+    assert low[-1] < 0.5 * low[0]
+    assert {parameter.dtype for parameter in found["bfloat16"].network.parameters()} == {torch.float32}
+    with pytest.raises(InputError, match="precision is one of auto, float32, bfloat16; got 'half'"):
+        Recipe("x", steps=1, precision="half")
 
 
 def test_weights_of_zero_take_an_image_out(blobs):
