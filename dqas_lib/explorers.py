@@ -25,6 +25,7 @@ from dqas_lib.images import DataSet, ImageSet
 from dqas_lib.methods.base import Workbench
 from dqas_lib.patched import Patchifier
 from dqas_lib.patches import dropped_psnr, keep_mask, pixel_mask
+from dqas_lib.plots import METHOD_COLOURS, METHOD_LABELS, OKABE_ITO
 from dqas_lib.published import NOT_PUBLISHED, accuracies
 from dqas_lib.quantize import Selection
 from dqas_lib.sensitivity import ClassCurves
@@ -32,16 +33,15 @@ from dqas_lib.store import Store
 from dqas_lib.tables import mean_interval
 from dqas_lib.training import Recipe
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#8c8c8c"  # Okabe and Ito's, and grey
-COLOURS = {"dqas": BLUE, "dq": ORANGE, "random": "#666666"}
-LABELS = {"dqas": "DQAS", "dq": "DQ", "random": "Random"}
+BLUE, ORANGE, GREEN, PINK = OKABE_ITO[:4]
+GREY = "#8c8c8c"
 DOTS = 1500  # of an embedding: more only make it slower
 BARS = 24  # classes of a bar chart with four bars a class
 
 
 def label_of(method: str) -> str:
     """A method's name as it is written in figures."""
-    return LABELS.get(method, method)
+    return METHOD_LABELS.get(method, method)
 
 
 def percent(ratio: float) -> str:
@@ -159,7 +159,7 @@ class RatioExplorer:
     def _counts(self, axes, kept: np.ndarray, label: int, method: str) -> None:
         train = self.data.train
         counts = np.bincount(train.labels[kept], minlength=train.n_classes)
-        colours = [COLOURS.get(method, GREEN) if c == label else "#9ecae1" for c in range(len(counts))]
+        colours = [METHOD_COLOURS.get(method, GREEN) if c == label else "#9ecae1" for c in range(len(counts))]
         axes.bar(range(len(counts)), counts, color=colours, width=0.8)
         equal = kept.sum() / train.n_classes
         axes.axhline(equal, color="black", linestyle="--", linewidth=0.9)
@@ -177,7 +177,7 @@ class RatioExplorer:
             if not points:
                 continue
             x, mean, half, _ = np.array(points).T
-            colour = COLOURS.get(other, GREEN)
+            colour = METHOD_COLOURS.get(other, GREEN)
             front = other == method
             axes.errorbar(
                 100 * x,

@@ -1,6 +1,7 @@
 """The benchmarks run (tiny, without a GPU), refuse where they cannot, and the report says what was measured."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -88,3 +89,12 @@ def test_a_measurement_that_fails_in_its_own_process_is_an_error_here():
     assert measure.in_fresh_process("give(value=float(sys.argv[1]))", "2.5") == {"value": 2.5}
     with pytest.raises(RuntimeError, match="no such figure"):
         measure.in_fresh_process("raise ValueError('no such figure')")
+
+
+def test_a_part_of_the_benchmarks_writes_no_report(tmp_path):
+    bench = REPOSITORY / "tests" / "benchmarks" / "bench_cpu.py"
+    chosen = ["-q", "-s", "-p", "no:cacheprovider", "-k", "start_up", "--quick", "--reports", str(tmp_path), str(bench)]
+    run = subprocess.run([sys.executable, "-m", "pytest", *chosen], capture_output=True, text=True, check=True)
+    assert "1 passed" in run.stdout
+    assert "only a part of the benchmarks ran: the report was not written" in run.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -333,8 +333,9 @@ def test_a_selection_without_rounds_or_of_other_images_is_a_sentence(digits, blo
     assert "must be of 10 classes; got 3" in found.sentence
 
 
-def test_the_methods_named_here_exist():
-    assert set(explorers.LABELS) <= set(METHODS)
+def test_methods_are_named_as_in_the_figures():
+    assert [explorers.label_of(name) for name in ("dqas", "random", "of my own")] == ["DQAS", "Random", "of my own"]
+    assert not [name for name in METHODS if explorers.label_of(name) == name]
 
 
 # ------------------------------------------------------------------------------------------------- widgets

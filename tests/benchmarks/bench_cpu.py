@@ -213,14 +213,14 @@ from dqas_lib.training import Recipe, train
 kind, steps, data = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 images = load_images(data, progress=False).train
 if kind == "ours":
-    recipe = Recipe("bench", steps=steps, batch_size=32, nesterov=True)
-    train(images, network="small_cnn", recipe=Recipe("warm", steps=10, batch_size=32), seed=0)
+    recipe = Recipe("bench", steps=steps, batch_size=64, nesterov=True)
+    train(images, network="small_cnn", recipe=Recipe("warm", steps=10, batch_size=64), seed=0)
     give(speed=train(images, network="small_cnn", recipe=recipe, seed=0).images_per_second)
 else:
     from dqas_lib.networks import make_network
     from plain import plain_training
     network = make_network("small_cnn", images.n_classes, images.size, 0)
-    give(speed=plain_training(images, network, batch_size=32, steps=steps, workers=int(kind)))
+    give(speed=plain_training(images, network, batch_size=64, steps=steps, workers=int(kind)))
 """
 
 
@@ -243,7 +243,7 @@ def test_training_against_a_plain_loop(benchmark, leave, quick):
     other = ", ".join(f"{speed:,.0f} with {count} workers" for count, speed in plain.items())
     part = "Training"
     leave(
-        row(part, f"small_cnn, batch 32, plain DataLoader loop with torchvision transforms ({other})",
+        row(part, f"small_cnn, batch 64 as in recipe cpu, plain DataLoader loop with torchvision transforms ({other})",
             f"{best:,.0f} images/s", best),
         row(part, "the same network and batch by `train`, one training (one thread)", f"{alone:,.0f} images/s", alone),
         row(part, f"{CORES} trainings at once by `train`, a process each", f"{both:,.0f} images/s", both),

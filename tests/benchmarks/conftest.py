@@ -8,6 +8,7 @@ from measure import REPOSITORY, Row, processor, save
 from report import write
 
 ROWS: list[Row] = []
+LEFT_OUT: list[str] = []  # benchmarks that the command line deselected
 STARTED = time.perf_counter()
 MACHINE = processor()
 WHOLE = Path(__file__).resolve().with_name("bench_cpu.py")
@@ -36,10 +37,15 @@ def leave():
     return take
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    LEFT_OUT.extend(item.nodeid for item in items)
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A report of a run of which a part failed would look complete: only a whole run is written."""
     option = session.config.getoption
-    if exitstatus != 0 or not ROWS or [Path(given).resolve() for given in session.config.args] != [WHOLE]:
+    whole = [Path(given).resolve() for given in session.config.args] == [WHOLE] and not LEFT_OUT
+    if exitstatus != 0 or not ROWS or not whole:
         if exitstatus == 0 and ROWS:
             print("\nonly a part of the benchmarks ran: the report was not written")
         return
