@@ -95,6 +95,5 @@ def test_a_part_of_the_benchmarks_writes_no_report(tmp_path):
     bench = REPOSITORY / "tests" / "benchmarks" / "bench_cpu.py"
     chosen = ["-q", "-s", "-p", "no:cacheprovider", "-k", "start_up", "--quick", "--reports", str(tmp_path), str(bench)]
     run = subprocess.run([sys.executable, "-m", "pytest", *chosen], capture_output=True, text=True, check=True)
-    assert "1 passed" in run.stdout
     assert "only a part of the benchmarks ran: the report was not written" in run.stdout
     assert list(tmp_path.iterdir()) == []
