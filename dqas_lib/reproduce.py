@@ -140,7 +140,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Console entry; exit status 0: all finished, 1: a run failed, 2: the command cannot be carried out, 130: ended."""
     options = arguments(argv)
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         return reproduce(options, shown_command(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
@@ -153,6 +153,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INPUT_STATUS
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: Any) -> None:
+    """SIGTERM ends a reproduction as Ctrl-C does, also where interrupts are ignored: `nohup make reproduce &`."""
+    raise KeyboardInterrupt
 
 
 def explain(error: Exception, options: argparse.Namespace) -> str:

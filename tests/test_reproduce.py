@@ -338,7 +338,14 @@ def test_second_start_on_the_same_folder(tmp_path: Path, capsys: pytest.CaptureF
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [".lock"]
 
 
-def test_interrupt_ends_the_children(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "interrupts"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),  # in the background, where a shell's children ignore interrupts
+    ],
+)
+def test_interrupt_ends_the_children(tmp_path: Path, sent: int, interrupts: object) -> None:
     write_notebook(tmp_path / "notebooks" / "slow.ipynb", "import time; time.sleep(N)", FINISH, parameters="N = 600")
     profile = write_profile(tmp_path, "{notebook: slow}", "{notebook: slow, name: other, parameters: {N: 601}}")
     launcher = [
@@ -354,8 +361,7 @@ def test_interrupt_ends_the_children(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # started in the background, a shell's children ignore interrupts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupts),
     )
     attempts = str(tmp_path / "reports" / ".attempts")
     try:
@@ -363,7 +369,7 @@ def test_interrupt_ends_the_children(tmp_path: Path) -> None:
         while len(_kernels(attempts)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         output, _ = process.communicate(timeout=30)
     finally:
         process.kill()
