@@ -27,7 +27,7 @@ from dqas_lib.errors import DataError, InputError
 from dqas_lib.images import ImageSet
 from dqas_lib.networks import sincos_positions
 from dqas_lib.optimisers import AdamW, schedule
-from dqas_lib.patches import default_patch_size, grid_of, paste, patch_operator
+from dqas_lib.patches import default_patch_size, grid_of, paste, patch_operator, to_patches
 from dqas_lib.seeds import derive, torch_generator
 from dqas_lib.store import write_atomically
 
@@ -405,6 +405,29 @@ def reconstruct(
             filled = filled.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
             out[rows] = paste(images[rows], filled, kept[rows])
     return out
+
+
+def painting_error(
+    autoencoder: Autoencoder, images: np.ndarray, *, device: str | torch.device = "cpu", progress: bool = False
+) -> np.ndarray:
+    """(N, G) float32: how wrong every patch of (N, H, W, 3) uint8 images comes back, mean squared, in grey levels^2.
+
+    Four passes hide a quarter of the patches each, one of every 2 x 2, so that each patch is painted once, from its
+    neighbours. [ours] Zeros when an image is a single patch.
+    """
+    check_fit(autoencoder, images.shape[1])
+    grid = grid_of(autoencoder.size, autoencoder.patch_size)
+    side = np.arange(grid) % 2
+    part = (2 * side[:, None] + side).ravel()
+    error = np.zeros((len(images), grid * grid), dtype=np.float32)
+    for hidden in range(4 if grid > 1 else 0):
+        kept = np.broadcast_to(part != hidden, error.shape)
+        painted = reconstruct(autoencoder, images, kept, device=device, progress=progress)
+        squared = (
+            to_patches(painted, autoencoder.patch_size).astype(np.float32) - to_patches(images, autoencoder.patch_size)
+        ) ** 2
+        error[:, part == hidden] = squared.mean(axis=(2, 3, 4))[:, part == hidden]
+    return error
 
 
 def check_fit(autoencoder: Autoencoder, size: int) -> None:

@@ -833,7 +833,7 @@ def drop_explorer(
         if not shares or list(shares) != sorted(set(shares)) or shares[0] != 0:
             raise InputError(f"thetas must rise from 0; got {shares!r}")
         bench = stage.bench
-        images, importance = bench.images, stage.importance
+        images, importance = bench.images, stage.score
         places = images.positions(ids)
         sample = bench.by_id[:measure_on]
         painted, sizes = [], []

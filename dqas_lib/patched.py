@@ -17,6 +17,7 @@ from dqas_lib.autoencoder import (
     check_fit,
     from_arrays,
     get_recipe,
+    painting_error,
     reconstruct,
     to_arrays,
     train_autoencoder,
@@ -28,7 +29,9 @@ from dqas_lib.methods.base import Workbench
 from dqas_lib.patches import (
     AdaptiveTheta,
     activation,
+    check_drop,
     check_theta,
+    damage,
     default_patch_size,
     grid_of,
     keep_mask,
@@ -69,6 +72,7 @@ def patchify(
     theta: float | AdaptiveTheta = 0.25,
     patch_size: int | None = None,
     autoencoder: "str | AutoencoderRecipe | Autoencoder" = "small",
+    drop: str = "importance",
     seed: int = 0,
     network: str = "small_cnn",
     recipe: str | Recipe = "cpu",
@@ -90,7 +94,7 @@ def patchify(
         store=store,
         progress=progress,
     )
-    return Patchifier(bench, theta, patch_size, autoencoder).apply()
+    return Patchifier(bench, theta, patch_size, autoencoder, drop).apply()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,8 @@ class Patchifier:
     """Stage 1 on a workbench's images: the importance network is the workbench's, trained on all of them.
 
     theta: share of patches to drop, in [0, 1), or an `AdaptiveTheta`; patch_size: None for the default of the size;
-    autoencoder: a recipe (by name or given), to be trained on all the images, or a ready one.
+    autoencoder: a recipe (by name or given), to be trained on all the images, or a ready one; drop: which patches go,
+    those of the lowest "importance" [DQ; paper], or of the lowest "damage", importance x painting error [ours].
     Raises InputError for values that do not fit the images, at once.
     """
 
@@ -106,9 +111,11 @@ class Patchifier:
     theta: float | AdaptiveTheta = 0.25
     patch_size: int | None = None
     autoencoder: "str | AutoencoderRecipe | Autoencoder" = "small"
+    drop: str = "importance"
 
     def __post_init__(self) -> None:
         size = self.bench.images.size
+        check_drop(self.drop)
         if not isinstance(self.theta, AdaptiveTheta):
             check_theta(self.theta)
         if self.patch_size is None:
@@ -127,11 +134,11 @@ class Patchifier:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Theta, patch size and autoencoder as plain values."""
+        """Theta, rule, patch size and autoencoder as plain values."""
         theta = dataclasses.asdict(self.theta) if isinstance(self.theta, AdaptiveTheta) else float(self.theta)
         coder = self.autoencoder
         described = dataclasses.asdict(coder) if isinstance(coder, AutoencoderRecipe) else coder.describe()
-        return {"theta": theta, "patch_size": int(self.patch_size), "autoencoder": described}
+        return {"theta": theta, "drop": self.drop, "patch_size": int(self.patch_size), "autoencoder": described}
 
     @cached_property
     def importance(self) -> np.ndarray:
@@ -163,14 +170,36 @@ class Patchifier:
             )
             return to_arrays(trained.autoencoder)
 
-        settings = {"patch_size": int(self.patch_size), "recipe": dataclasses.asdict(self.autoencoder)}
-        return from_arrays(bench.stage("autoencoder", settings, compute))
+        return from_arrays(bench.stage("autoencoder", self._coder_settings, compute))
+
+    @property
+    def _coder_settings(self) -> dict[str, Any]:
+        return {"patch_size": int(self.patch_size), "recipe": dataclasses.asdict(self.autoencoder)}
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """(N, G) float32, by which patches are dropped, the lowest first: importance, or damage."""
+        if self.drop == "importance":
+            return self.importance
+        bench = self.bench
+
+        def compute() -> dict[str, np.ndarray]:
+            error = np.empty_like(self.importance)
+            pixels = bench.images.images[bench.by_id]  # the order decides the batches, and they the last bits
+            error[bench.by_id] = painting_error(self.coder, pixels, device=bench.device, progress=bench.progress)
+            return {"error": error}
+
+        if isinstance(self.autoencoder, AutoencoderRecipe):
+            error = bench.stage("painting error", self._coder_settings, compute)["error"]
+        else:
+            error = compute()["error"]
+        return damage(self.importance, error)
 
     @cached_property
     def kept(self) -> np.ndarray:
         """(N, G) bool, True where a patch is kept."""
         if not isinstance(self.theta, AdaptiveTheta):
-            return keep_mask(self.importance, self.theta)
+            return keep_mask(self.score, self.theta)
 
         def compute() -> dict[str, np.ndarray]:
             return {"theta": self._theta_of_images(self.theta)}
@@ -179,7 +208,7 @@ class Patchifier:
             theta = self.bench.stage("adaptive theta", self.settings, compute)["theta"]
         else:
             theta = compute()["theta"]
-        return keep_mask(self.importance, theta)
+        return keep_mask(self.score, theta)
 
     def _theta_of_images(self, rule: AdaptiveTheta) -> np.ndarray:
         """(N,) theta of every image by the rule, in the feature space of the importance network."""
@@ -187,7 +216,7 @@ class Patchifier:
         original = unit_rows(extract(bench.trained, bench.images.images, device=bench.device))
         shifts = []
         for theta in rule.thetas:
-            pixels = self._paint(np.arange(len(bench.images)), keep_mask(self.importance, theta))
+            pixels = self._paint(np.arange(len(bench.images)), keep_mask(self.score, theta))
             features = unit_rows(extract(bench.trained, pixels, device=bench.device))
             shifts.append(np.linalg.norm(features - original, axis=1))
         limits = rule.tolerance * neighbour_distance(original, bench.images.labels)[bench.images.labels]

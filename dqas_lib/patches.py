@@ -219,6 +219,27 @@ def patch_importance(maps: np.ndarray, size: int, patch_size: int) -> np.ndarray
 
 # ------------------------------------------------------------------------------------------------- drop
 
+DROPS = ("importance", "damage")
+
+
+def check_drop(drop: str) -> str:
+    """The name of a rule that says which patches are dropped. Raises InputError for a name not in DROPS."""
+    if drop not in DROPS:
+        raise InputError(f"drop is one of {', '.join(DROPS)}; got {drop!r}")
+    return drop
+
+
+def damage(importance: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """(N, G) float32 importance x error: what dropping a patch would do, by how wrong it comes back. [ours]
+
+    importance: (N, G) >= 0; error: (N, G) >= 0, of `autoencoder.painting_error`. Importance alone drops whole regions
+    that the network does not look at, however rich they are, and what is trained on them later learns their painted
+    blur; the product keeps of these what cannot be guessed, and drops of the rest what can. A thousandth of an
+    image's mean importance is added, so that patches without any are still ranked by their error.
+    """
+    floor = 1e-3 * importance.mean(axis=1, keepdims=True)
+    return ((importance + np.where(floor > 0, floor, 1.0)) * error).astype(np.float32)
+
 
 def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
     """(N, G) bool, True where a patch is kept: the round(theta * G) least important of every image are dropped.

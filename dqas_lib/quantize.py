@@ -16,7 +16,7 @@ from dqas_lib.images import ImageSet
 from dqas_lib.methods import Method, get_method, options
 from dqas_lib.methods.base import Workbench
 from dqas_lib.patched import Patchifier
-from dqas_lib.patches import AdaptiveTheta, check_theta
+from dqas_lib.patches import AdaptiveTheta, check_drop, check_theta
 from dqas_lib.seeds import check_seed
 from dqas_lib.store import Store, write_atomically
 from dqas_lib.training import Recipe, check_device, get_recipe
@@ -119,6 +119,7 @@ def quantize(
     progress: bool = False,
     patchify: str = "none",
     theta: float | AdaptiveTheta = 0.25,
+    drop: str = "importance",
     patch_size: int | None = None,
     ratio_kind: str = "image",
     autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
@@ -133,8 +134,9 @@ def quantize(
 
     patchify: "first" drops and paints in the patches of all images, then selects in the feature space of what will be
     trained on [paper, DQAS]; "last" selects originals, then drops patches of the selected ones [DQ]; "none" drops none.
-    theta: share of patches to drop, in [0, 1) [DQ: 0.2-0.25], or an `AdaptiveTheta`; patch_size: in pixels (default 2,
-    4, 8 for 8, 32, 64 px); autoencoder: recipe or a ready autoencoder. Masks and autoencoder are the same in both
+    theta: share of patches to drop, in [0, 1) [DQ: 0.2-0.25], or an `AdaptiveTheta`; drop: those of lowest "importance"
+    [DQ; paper] or of lowest "damage", importance x painting error [ours]; patch_size: in pixels (default 2, 4, 8 for 8,
+    32, 64 px); autoencoder: recipe or a ready autoencoder. Masks and autoencoder are the same in both
     orders: the importance network and the autoencoder are trained on all the original images.
     Raises InputError for an argument that cannot be used.
     """
@@ -147,6 +149,7 @@ def quantize(
         raise InputError(f"ratio_kind must be one of {', '.join(RATIO_KINDS)}; got {ratio_kind!r}")
     if not isinstance(theta, AdaptiveTheta):
         check_theta(theta)
+    check_drop(drop)
     started = time.perf_counter()
     original = Workbench(
         images,
@@ -157,7 +160,7 @@ def quantize(
         store=store,
         progress=progress,
     )
-    stage = None if patchify == "none" else Patchifier(original, theta, patch_size, autoencoder)
+    stage = None if patchify == "none" else Patchifier(original, theta, patch_size, autoencoder, drop)
     share = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
     budget = _budget(ratio, share, len(images))
     bench = original

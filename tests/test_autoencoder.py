@@ -83,6 +83,51 @@ class TestReconstruct:
             coding.reconstruct(trained.autoencoder, digits.test.images[:1], np.zeros((1, 16), dtype=bool))
 
 
+class Grey:
+    """An autoencoder that paints everything in the same grey, and remembers what it was shown."""
+
+    def __init__(self, size, patch_size, level):
+        self.size, self.patch_size, self.level, self.seen = size, patch_size, level, []
+
+    def fill(self, images, kept):
+        self.seen.append(kept.numpy())
+        return torch.full(images.shape, float(self.level))
+
+
+class TestPaintingError:
+    def test_by_hand_each_patch_hidden_once_among_known_neighbours(self):
+        images = np.full((3, 8, 8, 3), 100, np.uint8)
+        images[1, 2:4, 6:8] = 130  # patch 7 of a 4 x 4 grid
+        images[2, :2, :2, 0] = 112  # one channel of patch 0
+        coder = Grey(8, 2, 100)
+        error = coding.painting_error(coder, images)
+        assert error.dtype == np.float32
+        expected = np.zeros((3, 16))
+        expected[1, 7], expected[2, 0] = 30**2, 12**2 / 3
+        assert error == pytest.approx(expected)
+        hidden = ~np.stack(coder.seen)
+        assert hidden.shape == (4, 3, 16)
+        assert (hidden.sum(axis=0) == 1).all()
+        cells = np.argwhere(hidden[0, 0].reshape(4, 4))
+        assert np.abs(cells[:, None] - cells).max(axis=2)[~np.eye(4, dtype=bool)].min() == 2  # no two hidden ones touch
+
+    @pytest.mark.parametrize(("size", "patch", "passes"), [(9, 3, 4), (8, 4, 4), (8, 8, 0)])
+    def test_odd_grids_and_single_patches(self, size, patch, passes):
+        coder = Grey(size, patch, 10)
+        error = coding.painting_error(coder, np.zeros((2, size, size, 3), np.uint8))
+        assert len(coder.seen) == passes
+        assert error.tolist() == [[100.0 if passes else 0.0] * (size // patch) ** 2] * 2
+
+    def test_is_what_reconstruction_is_off_by(self, trained, digits):
+        images = digits.test.images[:40]
+        error = coding.painting_error(trained.autoencoder, images)
+        part = np.arange(16) // 4 % 2 * 2 + np.arange(16) % 2
+        kept = np.broadcast_to(part != 3, (40, 16))
+        painted = coding.reconstruct(trained.autoencoder, images, kept)
+        off = 10 ** (-patches.dropped_psnr(images, painted, kept) / 10) * 255**2
+        assert error[:, part == 3].mean() == pytest.approx(off, rel=1e-5)
+
+
 class TestNetwork:
     def test_before_training_it_gives_the_smooth_filling(self, digits):
         model = coding.MaskedAutoencoder(coding.Shape(8, 2)).eval()

@@ -169,6 +169,22 @@ class TestDrop:
             ranked = sorted(range(n_patches), key=lambda i: (row[i], i))
             assert sorted(np.flatnonzero(~mask)) == sorted(ranked[:wanted])
 
+    def test_damage_is_importance_times_error_by_hand(self):
+        importance = np.array([[4.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
+        error = np.array([[1.0, 5.0, 3.0, 0.0], [7.0, 2.0, 0.0, 1.0]], np.float32)
+        # the floor is a thousandth of the mean, 0.002: a patch without importance counts by its error, but little;
+        # an image without any importance is ranked by error alone
+        expected = [[4.002, 0.01, 6.006, 0.0], [7.0, 2.0, 0.0, 1.0]]
+        assert patches.damage(importance, error) == pytest.approx(np.array(expected))
+        kept = patches.keep_mask(patches.damage(importance, error), 0.5)
+        assert kept.tolist() == [[True, False, True, False], [True, True, False, False]]
+        assert patches.keep_mask(importance, 0.5)[0].tolist() == [True, False, False, True]  # the paper's rule differs
+
+    def test_refuses_an_unknown_rule(self):
+        assert patches.check_drop("damage") == "damage"
+        with pytest.raises(InputError, match="drop is one of importance, damage; got 'random'"):
+            patches.check_drop("random")
+
     def test_theta_for_every_image(self):
         importance = np.tile(np.arange(16.0), (4, 1))
         kept = patches.keep_mask(importance, np.array([0, 0.25, 0.5, 0.99]))

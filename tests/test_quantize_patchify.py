@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dqas_lib import AdaptiveTheta, InputError, Store, open_compressed, patches, patchify, quantize
-from dqas_lib.autoencoder import AutoencoderRecipe, train_autoencoder
+from dqas_lib.autoencoder import AutoencoderRecipe, painting_error, train_autoencoder
 from dqas_lib.images import ImageSet
 from dqas_lib.methods import METHODS
 from dqas_lib.training import Recipe
@@ -156,6 +156,50 @@ class TestRatios:
         assert ((~loose.kept).sum(axis=1) == 8).all()
 
 
+class TestDamage:
+    def test_the_rule_reaches_the_masks_in_both_orders_and_the_settings(self, run, pool):
+        reduced = patchify(pool, recipe=RECIPE, autoencoder=CODER, drop="damage", seed=2)
+        plain = patchify(pool, recipe=RECIPE, autoencoder=CODER, seed=2)
+        error = painting_error(plain.autoencoder, pool.images)
+        assert np.array_equal(reduced.importance, plain.importance)
+        expected = patches.keep_mask(patches.damage(plain.importance, error), 0.25)
+        assert np.array_equal(reduced.kept, expected)
+        assert (reduced.kept != plain.kept).any(axis=1).mean() > 0.5
+        for order in ("first", "last"):
+            subset = run(method="random", patchify=order, drop="damage")
+            assert np.array_equal(subset.kept, expected[pool.positions(subset.ids)])
+            assert subset.settings["patchify"]["drop"] == "damage"
+        assert run(patchify="first").settings["patchify"]["drop"] == "importance"
+
+    def test_what_it_drops_comes_back_better(self, run, pool):
+        """The trained autoencoder paints better what the rule that asks it drops."""
+        psnr = {}
+        for drop in ("importance", "damage"):
+            found = patchify(pool, recipe=RECIPE, autoencoder="quick", drop=drop, seed=2)
+            psnr[drop] = patches.dropped_psnr(pool.images, found.images.images, found.kept)
+        assert psnr["damage"] > psnr["importance"] + 3
+
+    def test_the_order_of_the_images_does_not_matter_and_the_store_keeps_the_errors(self, run, pool, monkeypatch):
+        shuffled = pool.take(np.random.default_rng(0).permutation(len(pool)))
+        one = run(patchify="first", drop="damage")
+        two = run(shuffled, patchify="first", drop="damage")
+        assert np.array_equal(np.sort(one.ids), np.sort(two.ids))
+        assert np.array_equal(one.kept, two.kept[two.images.positions(one.ids)])
+        monkeypatch.setattr("dqas_lib.patched.painting_error", None)
+        assert np.array_equal(run(patchify="first", drop="damage").kept, one.kept)
+
+    def test_with_a_ready_autoencoder_and_a_theta_for_each_image(self, run, pool):
+        ready = train_autoencoder(pool, patch_size=2, recipe=CODER).autoencoder
+        rule = AdaptiveTheta(thetas=(0.125, 0.25, 0.5))
+        subset = run(patchify="last", autoencoder=ready, drop="damage", theta=rule)
+        error = painting_error(ready, pool.images)
+        importance = patchify(pool, recipe=RECIPE, autoencoder=ready, seed=2).importance
+        score = patches.damage(importance, error)[pool.positions(subset.ids)]
+        for row, kept in zip(score, subset.kept, strict=True):
+            assert (~kept).sum() in (0, 2, 4, 8)
+            assert set(np.argsort(row, kind="stable")[: (~kept).sum()]) == set(np.flatnonzero(~kept))
+
+
 def _budget_of(images, ratio, theta):
     from dqas_lib.methods.base import Workbench
     from dqas_lib.patched import Patchifier
@@ -204,6 +248,7 @@ class TestBadInput:
             ({"ratio_kind": "bytes"}, "ratio_kind must be one of image, stored; got 'bytes'"),
             ({"theta": 1.0}, r"theta is the share of patches to drop, a number in \[0, 1\); got 1.0"),
             ({"theta": -0.1, "patchify": "first"}, "theta is the share"),
+            ({"drop": "least"}, "drop is one of importance, damage; got 'least'"),
             ({"patch_size": 3, "patchify": "first"}, "patch_size 3 does not divide images of 8 px"),
             ({"autoencoder": "huge", "patchify": "first"}, "unknown autoencoder 'huge'"),
         ],
