@@ -177,10 +177,8 @@ class Patchifier:
         return {"patch_size": int(self.patch_size), "recipe": dataclasses.asdict(self.autoencoder)}
 
     @cached_property
-    def score(self) -> np.ndarray:
-        """(N, G) float32, by which patches are dropped, the lowest first: importance, or damage."""
-        if self.drop == "importance":
-            return self.importance
+    def error(self) -> np.ndarray:
+        """(N, G) float32 painting error of every patch, mean squared; see `autoencoder.painting_error`."""
         bench = self.bench
 
         def compute() -> dict[str, np.ndarray]:
@@ -190,10 +188,13 @@ class Patchifier:
             return {"error": error}
 
         if isinstance(self.autoencoder, AutoencoderRecipe):
-            error = bench.stage("painting error", self._coder_settings, compute)["error"]
-        else:
-            error = compute()["error"]
-        return damage(self.importance, error)
+            return bench.stage("painting error", self._coder_settings, compute)["error"]
+        return compute()["error"]
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """(N, G) float32, by which patches are dropped, the lowest first: importance, or damage."""
+        return self.importance if self.drop == "importance" else damage(self.importance, self.error)
 
     @cached_property
     def kept(self) -> np.ndarray:
