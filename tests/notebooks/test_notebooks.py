@@ -15,6 +15,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 # Smaller than the defaults, so that all of them run in minutes; the published sizes run by `make reproduce`.
 SMALLER: dict[str, dict] = {
     "01_class_sensitivity": {"METHODS": ["random", "herding"], "SEEDS": [0, 1], "RATIOS": [0.04, 0.1]},
+    "02_patchify": {"THETAS": [0.25, 0.5]},
     "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1], "SURVEY_SEEDS": []},
     "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
     "09_ablations": {"VARIANTS": ["equal counts"], "SEEDS": [0, 1]},
@@ -122,6 +123,15 @@ def check_sensitivity(values):
     assert -1 <= correlation <= 1
 
 
+def check_patchify(values):
+    assert all(found["autoencoder"] > found["mean colour"] + 2 for found in values["psnr"].values())
+    assert values["rules"]["damage"] > values["rules"]["importance"] + 3  # dB of what is dropped
+    assert values["stored_ratio"] == pytest.approx(0.1, abs=1e-3)
+    change = {(line["equal"], line["rule"], line["theta"]): line["difference"] for line in values["changes"]}
+    assert len(change) == 8
+    assert change["images", "damage", 0.5] > change["images", "importance", 0.5] + 0.05  # -25 against -2 points
+
+
 def check_bins(values):
     assert values["equal_picks"] == 22
     assert values["cosine_inside"] > values["cosine_outside"]
@@ -139,6 +149,7 @@ def check_evaluation(values):
 CHECKS = {
     "00_start_here": check_start,
     "01_class_sensitivity": check_sensitivity,
+    "02_patchify": check_patchify,
     "03_features_and_bins": check_bins,
     "06_train_and_evaluate": check_evaluation,
 }
