@@ -311,13 +311,20 @@ def _two_dimensions(z: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- drop share
 
 
+WENT_FIRST = {
+    "importance": "where the network saw least evidence for the class, mostly background",
+    "damage": "where the network saw little evidence for the class, or what can be painted in nearly as it was",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class DropExplorer:
     """An image, the importance of its patches, what is kept, what comes back, and bytes, as more patches are dropped.
 
-    images: M images to look at; importance: (M, G); thetas: rising shares to drop; painted: (T, M, H, W, 3) uint8 at
-    every theta; n_bytes: (T,) bytes an image of the compressed set at every theta, masks and labels included, without
-    the autoencoder; coder_bytes: of its weights, stored once a set.
+    images: M images to look at; importance: (M, G), or what else decides which patches go first; thetas: rising shares
+    to drop; painted: (T, M, H, W, 3) uint8 at every theta; n_bytes: (T,) bytes an image of the compressed set at every
+    theta, masks and labels included, without the autoencoder; coder_bytes: of its weights, stored once a set; rule: by
+    which patches go, of `patches.DROPS`.
     Raises DataError when shapes disagree.
     """
 
@@ -327,6 +334,7 @@ class DropExplorer:
     painted: np.ndarray
     n_bytes: tuple[float, ...]
     coder_bytes: int = 0
+    rule: str = "importance"
     name: str = "drop_share"
     size: tuple[float, float] = (7.4, 3.9)
 
@@ -375,7 +383,7 @@ class DropExplorer:
         )
         pictures = (
             ("image", original),
-            ("importance", self.importance[image].reshape(side, side)),
+            (self.rule, self.importance[image].reshape(side, side)),
             (f"kept: {kept.sum()} of {kept.size}", np.where(mask[..., None], original, 150)),
             ("what comes back", self.painted[position, image]),
         )
@@ -414,9 +422,8 @@ class DropExplorer:
         return (
             Question(
                 "Which patches go first?",
-                "Those with the lowest importance: where the network saw least evidence for the class, mostly "
-                "background. The mask keeps its order as the share grows: what is dropped at a small share is dropped "
-                "at every larger one.",
+                f"Those with the lowest {self.rule}: {WENT_FIRST[self.rule]}. The mask keeps its order as the share "
+                "grows: what is dropped at a small share is dropped at every larger one.",
             ),
             Question(
                 f"Does dropping {percent(self.thetas[at])} of the patches save {percent(self.thetas[at])} of "
@@ -824,8 +831,8 @@ def drop_explorer(
 ) -> DropExplorer | Missing:
     """The drop-share explorer of some images (by id).
 
-    stage: a `Patchifier`, whose importance and autoencoder are used; thetas: rising, from 0 (default: every eighth of
-    the patches up to three quarters); bytes are measured on the first `measure_on` images of the set by id.
+    stage: a `Patchifier`, whose rule, importance and autoencoder are used; thetas: rising, from 0 (default: every
+    sixteenth of the patches up to three quarters); bytes are measured on the first `measure_on` images by id.
     """
 
     def make() -> DropExplorer:
@@ -833,7 +840,7 @@ def drop_explorer(
         if not shares or list(shares) != sorted(set(shares)) or shares[0] != 0:
             raise InputError(f"thetas must rise from 0; got {shares!r}")
         bench = stage.bench
-        images, importance = bench.images, stage.score
+        images, importance = bench.images, stage.score  # what decides which patches go first
         places = images.positions(ids)
         sample = bench.by_id[:measure_on]
         painted, sizes = [], []
@@ -851,7 +858,13 @@ def drop_explorer(
             for size in sizes
         ]
         return DropExplorer(
-            images.take(places), importance[places], shares, np.stack(painted), tuple(n_bytes), coder_bytes=coder
+            images.take(places),
+            importance[places],
+            shares,
+            np.stack(painted),
+            tuple(n_bytes),
+            coder_bytes=coder,
+            rule=stage.drop,
         )
 
     return or_sentence("drop_share", DropExplorer.title, make)

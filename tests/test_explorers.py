@@ -15,14 +15,17 @@ import pytest
 from PIL import Image
 
 from dqas_lib import explorers, frames, pages, widgets
+from dqas_lib.autoencoder import AutoencoderRecipe
 from dqas_lib.bins import make_bins
 from dqas_lib.errors import DataError, InputError
 from dqas_lib.images import DataSet, ImageSet
-from dqas_lib.methods import METHODS
-from dqas_lib.patches import keep_mask
+from dqas_lib.methods import METHODS, Workbench
+from dqas_lib.patched import Patchifier
+from dqas_lib.patches import DROPS, keep_mask, pixel_mask
 from dqas_lib.quantize import quantize
 from dqas_lib.sensitivity import ClassCurves
 from dqas_lib.store import Store
+from dqas_lib.training import Recipe
 
 RATIOS = (0.05, 0.2)
 
@@ -308,6 +311,18 @@ def test_the_drop_explorer_counts_patches_bytes_and_errors(drop):
     assert drop.psnr(2, 1) == pytest.approx(20 * np.log10(255 / error))
     with pytest.raises(DataError, match="make them again"):
         replace(drop, painted=drop.painted[:2])
+
+
+@pytest.mark.parametrize("rule", DROPS)
+def test_the_drop_explorer_drops_by_the_rule_of_its_stage(digits, rule):
+    bench = Workbench(digits.train.take(np.arange(40)), recipe=Recipe("tiny", steps=10, batch_size=20))
+    coder = AutoencoderRecipe("tiny", steps=5, batch_size=8, width=16, depth=1, decoder_width=16)
+    stage = Patchifier(bench, autoencoder=coder, drop=rule)
+    made = explorers.drop_explorer(stage, digits.train.ids[:3], thetas=(0, 0.25))
+    changed = (made.painted[1] != made.images.images).any(axis=-1)
+    assert changed.any()
+    assert not (changed & pixel_mask(stage.kept[:3], 8)).any()
+    assert made.questions()[0].answer.startswith(f"Those with the lowest {rule}: where the network saw ")
 
 
 def test_the_rounds_explorer_counts_what_each_round_adds(rounds):
