@@ -105,6 +105,9 @@ AUTOENCODERS = {
 }
 
 
+_BLOCK = 4096  # images that errors are measured on at a time: bounds the memory
+
+
 def get_recipe(recipe: str | AutoencoderRecipe) -> AutoencoderRecipe:
     """An autoencoder recipe by name, or the given one; InputError lists the known names."""
     if isinstance(recipe, AutoencoderRecipe):
@@ -420,13 +423,14 @@ def painting_error(
     side = np.arange(grid) % 2
     part = (2 * side[:, None] + side).ravel()
     error = np.zeros((len(images), grid * grid), dtype=np.float32)
-    for hidden in range(4 if grid > 1 else 0):
-        kept = np.broadcast_to(part != hidden, error.shape)
-        painted = reconstruct(autoencoder, images, kept, device=device, progress=progress)
-        squared = (
-            to_patches(painted, autoencoder.patch_size).astype(np.float32) - to_patches(images, autoencoder.patch_size)
-        ) ** 2
-        error[:, part == hidden] = squared.mean(axis=(2, 3, 4))[:, part == hidden]
+    for start in range(0, len(images), _BLOCK):
+        block = images[start : start + _BLOCK]
+        for hidden in range(4 if grid > 1 else 0):
+            kept = np.broadcast_to(part != hidden, (len(block), len(part)))
+            painted = reconstruct(autoencoder, block, kept, device=device, progress=progress)
+            off = to_patches(painted, autoencoder.patch_size).astype(np.float32)
+            off -= to_patches(block, autoencoder.patch_size)
+            error[start : start + _BLOCK, part == hidden] = (off**2).mean(axis=(2, 3, 4))[:, part == hidden]
     return error
 
 

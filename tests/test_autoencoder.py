@@ -111,6 +111,12 @@ class TestPaintingError:
         cells = np.argwhere(hidden[0, 0].reshape(4, 4))
         assert np.abs(cells[:, None] - cells).max(axis=2)[~np.eye(4, dtype=bool)].min() == 2  # no two hidden ones touch
 
+    def test_blocks_change_nothing(self, trained, digits, monkeypatch):
+        images = digits.test.images[:50]
+        whole = coding.painting_error(trained.autoencoder, images)
+        monkeypatch.setattr(coding, "_BLOCK", 16)
+        assert coding.painting_error(trained.autoencoder, images) == pytest.approx(whole, rel=0.05, abs=1.0)
+
     @pytest.mark.parametrize(("size", "patch", "passes"), [(9, 3, 4), (8, 4, 4), (8, 8, 0)])
     def test_odd_grids_and_single_patches(self, size, patch, passes):
         coder = Grey(size, patch, 10)
