@@ -254,6 +254,112 @@ def test_training_against_a_plain_loop(benchmark, leave, quick):
     )  # fmt: skip
 
 
+# ---------------------------------------------------------------------------------------------------- patchify
+
+IMPORTANCE = """
+import numpy as np
+from dqas_lib.images import load_images
+from dqas_lib.networks import make_network
+from dqas_lib.patches import activation, default_patch_size, patch_importance
+from dqas_lib.training import extract
+from measure import seconds_of
+data, n, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+images = load_images(data, progress=False).train.take(np.arange(n))
+network = make_network("small_cnn", images.n_classes, images.size, 0)
+def importance():
+    found = activation(network, images.images, images.labels)
+    return patch_importance(found.maps, images.size, default_patch_size(images.size))
+importance(), extract(network, images.images)
+forward = min(seconds_of(lambda: extract(network, images.images))[0] for _ in range(repeats))
+give(forward=forward, importance=min(seconds_of(importance)[0] for _ in range(repeats)))
+"""
+
+REOPENING = """
+import numpy as np, tempfile
+from dataclasses import replace
+from pathlib import Path
+from dqas_lib.autoencoder import AUTOENCODERS, reconstruct, train_autoencoder
+from dqas_lib.compressed import open_compressed, save_compressed
+from dqas_lib.images import load_images
+from dqas_lib.patches import grid_of, keep_mask
+from measure import seconds_of
+images = load_images(sys.argv[1], progress=False).train
+share, repeats = float(sys.argv[2]), int(sys.argv[3])
+chosen = images.take(np.arange(round(share / 0.75 * len(images))))
+recipe = replace(AUTOENCODERS["small"], steps=1)  # of its full size; what it paints takes as long, seen or not
+coder = train_autoencoder(chosen, recipe=recipe).autoencoder
+n_patches = grid_of(chosen.size, coder.patch_size) ** 2
+kept = keep_mask(np.random.default_rng(0).random((len(chosen), n_patches)), 0.25)
+painted = replace(chosen, images=reconstruct(coder, chosen.images, kept))
+with tempfile.TemporaryDirectory() as folder:
+    save_compressed(Path(folder) / "set", painted, kept=kept, autoencoder=coder)
+    found = [seconds_of(lambda: open_compressed(Path(folder) / "set")) for _ in range(repeats)]
+assert all(opened.reproduced for _, opened in found)
+give(seconds=min(seconds for seconds, _ in found), n=len(chosen), bytes=found[0][1].total_bytes)
+"""
+
+
+def test_importance_and_reopening(benchmark, leave, quick):
+    data, n, repeats = ("digits", "200", "1") if quick else ("cifar10", "10000", "3")
+    importance = benchmark.pedantic(lambda: in_fresh_process(IMPORTANCE, data, n, repeats), rounds=1)
+    opened = in_fresh_process(REOPENING, data, "0.1", repeats)
+    ratio = importance["importance"] / importance["forward"]
+    part = "Patchify"
+    what = (
+        f"importance (Grad-CAM++) of the patches of {int(n):,} {data} images, small_cnn: "
+        f"{time_text(importance['importance'])}, against {time_text(importance['forward'])} of a plain forward pass"
+    )
+    again = (
+        f"reopening a compressed {data} of stored ratio 10 % ({opened['n']:,} images without 25 % of their patches, "
+        f"{opened['bytes'] / 1e6:.1f} MB): checked, decoded, painted in, best of {repeats}"
+    )
+    leave(
+        row(part, what, f"{ratio:.2f} x", ratio, at_most=30 if quick else 3, unit=" x"),
+        row(part, again, time_text(opened["seconds"]), opened["seconds"], at_most=5, unit=" s"),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- baselines
+
+BASELINE = """
+import numpy as np
+from dqas_lib.images import ImageSet
+from dqas_lib.methods import METHODS
+from dqas_lib.methods.base import Workbench
+from measure import peak_megabytes, seconds_of
+with np.load(sys.argv[2], allow_pickle=False) as stored:
+    features, labels = stored["features"], stored["labels"]
+names = tuple(str(label) for label in range(int(labels.max()) + 1))
+pool = ImageSet(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, np.arange(len(labels)), names, "pool")
+bench = Workbench(pool, given={"features": features})
+method = METHODS[sys.argv[1]](balance=sys.argv[3])
+seconds, choice = seconds_of(lambda: method.choose(bench, len(labels) // 10))
+give(seconds=seconds, peak=peak_megabytes(), picks=len(np.unique(choice.positions)))
+"""
+
+
+def test_baselines_of_a_pool(benchmark, leave, features, tmp_path, quick):
+    size = 500 if quick else 10_000
+    step = len(features[0]) // size
+    stored = tmp_path / "pool.npz"
+    np.savez(stored, features=features[0][::step][:size], labels=features[1][::step][:size])
+    cases = [(m, b) for m in ("k-center", "herding", "facility-location", "graph-cut") for b in ("equal", "free")]
+
+    def run():
+        return [in_fresh_process(BASELINE, method, str(stored), balance) for method, balance in cases]
+
+    found = benchmark.pedantic(run, rounds=1)
+    part = f"Baselines: {size // 10:,} of {size:,} images by given features, d = 512, {CORES} cores"
+    for (method, balance), result in zip(cases, found, strict=True):
+        assert result["picks"] == size // 10
+        what = f"{method}, {'class by class' if balance == 'equal' else 'all images as one pool'}"
+        peak = f"peak memory of the process, imports included: {what}"
+        leave(
+            row(part, what, time_text(result["seconds"]), result["seconds"], at_most=20, unit=" s"),
+            row(part, peak, f"{result['peak']:.0f} MB", result["peak"], at_most=1000, unit=" MB"),
+        )
+
+
 # ---------------------------------------------------------------------------------------------------- DQAS
 
 
