@@ -74,8 +74,7 @@ class Pictures(HTMLParser):
             self.alts.append(dict(attributes).get("alt") or "")
 
 
-SLOW = {"07_ratio_explorer", "08_comparison", "09_ablations", "10_your_own_images"}
-RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem) for path in NOTEBOOKS]
+RUNS = [pytest.param(path, id=path.stem) for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", RUNS)
