@@ -41,7 +41,7 @@ test-browser: $(INSTALLED)  ## drive the explorers in chromium; as root on Debia
 explorers: $(INSTALLED)  ## write the explorers of the digits as pages of their own, into reports/explorers/
 	$(RUN) -m dqas_lib.pages
 
-bench: $(INSTALLED)  ## measure speed on this CPU, about six minutes on two cores, into reports/benchmarks.md
+bench: $(INSTALLED)  ## measure speed on this CPU, some minutes on two cores, into reports/benchmarks.md
 	-$(VENV)/bin/uv pip install --quiet --python $(RUN) apricot-select submodlib-py
 	$(RUN) -m pytest -s tests/benchmarks/bench_cpu.py $(ARGS)
 

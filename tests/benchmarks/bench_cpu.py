@@ -8,13 +8,14 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from measure import in_fresh_process, row, seconds_of, time_text
 from plain import naive_graph_cut
 
 from dqas_lib.bins import greedy_graph_cut
 from dqas_lib.features import unit_rows
 from dqas_lib.images import DataSet, load_images
-from dqas_lib.training import Recipe, extract, train
+from dqas_lib.training import Recipe, extract, in_bfloat16, train
 
 CORES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
@@ -242,10 +243,14 @@ def test_training_against_a_plain_loop(benchmark, leave, quick):
     workers, best = max(plain.items(), key=lambda item: item[1])
     other = ", ".join(f"{speed:,.0f} with {count} workers" for count, speed in plain.items())
     part = "Training"
+    low = in_bfloat16("auto", torch.device("cpu"), 8 if quick else 32)
+    products = "bfloat16 (this CPU has instructions for it)" if low else "float32"
     leave(
-        row(part, f"small_cnn, batch 64 as in recipe cpu, plain DataLoader loop with torchvision transforms ({other})",
+        row(part, "small_cnn, batch 64 as in recipe cpu, plain DataLoader loop with torchvision transforms, float32 "
+            f"({other})",
             f"{best:,.0f} images/s", best),
-        row(part, "the same network and batch by `train`, one training (one thread)", f"{alone:,.0f} images/s", alone),
+        row(part, f"the same network and batch by `train`, products in {products}, one training (one thread)",
+            f"{alone:,.0f} images/s", alone),
         row(part, f"{CORES} trainings at once by `train`, a process each", f"{both:,.0f} images/s", both),
         row(part, f"one training against the faster plain loop ({workers} workers)", f"{alone / best:.2f} x",
             alone / best),
