@@ -347,9 +347,12 @@ class Session:
                 run, _, taken = self.running.pop(future)
                 self.slots.free += taken
                 self._ended(run, future, view)
-            now = time.monotonic()
-            elapsed = {run.name: now - started for run, started, _ in self.running.values()}
-            view.tick(elapsed, time_left(self.grid, self.slots, elapsed))
+            self._tick(view)
+
+    def _tick(self, view: "View") -> None:
+        now = time.monotonic()
+        elapsed = {run.name: now - started for run, started, _ in self.running.values()}
+        view.tick(elapsed, time_left(self.grid, self.slots, elapsed))
 
     def _skip(self, run: Run, view: "View") -> bool:
         if not self.grid.blocked(run):
@@ -393,6 +396,7 @@ class Session:
         else:
             record = {"run": run.id, "status": "failed", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
         self.grid.records[run.name] = record
+        self._tick(view)
         told = f": {record['error']}" if record.get("error") else ""
         view.line(f"{record['status']} {run.name} in {duration(record['seconds'])}{told}", step=True)
 
@@ -416,7 +420,7 @@ class View:
         print(f"{time.strftime('%H:%M:%S')} {text}{tail}", flush=True)
 
     def tick(self, elapsed: Mapping[str, float], left: float) -> None:
-        self.left = f", about {duration(left)} left" if elapsed else ""
+        self.left = f", about {duration(left)} left" if left else ""
         if self.live:
             names = ", ".join(f"{name} {duration(seconds)}" for name, seconds in elapsed.items())
             self.bar.set_postfix_str(f"about {duration(left)} left; {names}" if names else "")

@@ -7,8 +7,9 @@ from torch import nn
 
 from dqas_lib.errors import InputError
 from dqas_lib.images import ImageSet
-from dqas_lib.methods.distil import class_means, distil, representatives
+from dqas_lib.methods.distil import class_means, distil, representatives, step_length
 from dqas_lib.networks import Network, make_network
+from dqas_lib.seeds import generator
 from dqas_lib.store import Store
 from dqas_lib.training import Recipe, train
 
@@ -40,6 +41,37 @@ def test_matching_lowers_the_distance_of_the_means(few_digits):
     for matching in ("random", "representative"):
         loss = distil(few_digits, 1, steps=80, real_batch=40, matching=matching).loss
         assert loss[-10:].mean() < 0.8 * loss[:10].mean()
+
+
+def distance_of_means(real: ImageSet, made: ImageSet) -> float:
+    """Mean squared distance of the class means, of all the real images, in the features of three unseen networks."""
+    found = []
+    for seed in (1000, 1001, 1002):
+        network = make_network("small_cnn", real.n_classes, real.size, seed).eval()
+        network.normalise_by(real.images)
+        for label in range(real.n_classes):
+            with torch.no_grad():
+                maps = [
+                    network.feature_map(torch.from_numpy(each.images[each.labels == label])) for each in (real, made)
+                ]
+            found.append(float((maps[0].mean(dim=0) - maps[1].mean(dim=0)).square().mean()))
+    return float(np.mean(found))
+
+
+def test_many_images_a_class_come_closer_to_the_means_than_they_began(digits):
+    """60 of some 140 a class: steps of three grey levels, right for a few images, lead them away."""
+    images, n = digits.train, 60
+    rows = [np.flatnonzero(images.labels == label) for label in range(10)]
+    begun = [generator(0, "distil start", c).permutation(r[np.argsort(images.ids[r])])[:n] for c, r in enumerate(rows)]
+    start = distance_of_means(images, images.take(np.concatenate(begun)))
+    made = distance_of_means(images, distil(images, n, steps=60, real_batch=32).images)
+    far = distance_of_means(images, distil(images, n, steps=60, real_batch=32, lr=3.0).images)
+    assert made < 0.85 * start
+    assert far > 1.2 * start
+
+
+def test_the_step_shrinks_with_the_images_a_class():
+    assert [step_length(n) for n in (1, 10, 50, 100)] == [3.0, 3.0, 1.0, 0.5]
 
 
 def test_distilled_images_teach_more_than_as_many_real_ones(digits):
@@ -95,6 +127,9 @@ def test_bad_input(few_digits):
         distil(few_digits, 0)
     with pytest.raises(InputError, match="steps, real_batch and interval must be at least 1; got 0"):
         distil(few_digits, 1, steps=0)
+    for lr in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="lr must be a number of grey levels above 0; got"):
+            distil(few_digits, 1, lr=lr)
     with pytest.raises(InputError, match="distillation needs images; got an empty set"):
         distil(few_digits.take(np.zeros(0, dtype=np.int64)), 1)
     with pytest.raises(InputError, match="unknown network 'vgg'"):
