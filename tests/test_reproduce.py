@@ -64,6 +64,8 @@ def test_grid_is_run_resumed_and_reported(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "reports").exists()
 
     assert reproduce.main(command) == 0
+    ended = [line for line in capsys.readouterr().out.splitlines() if " done " in line and "/3" in line]
+    assert ["left" in line for line in ended] == [True, True, False]  # no time is left after the last one
     assert executed(tmp_path) == ["last", "square-2", "square-3"]
     assert lines(tmp_path)[-1]["name"] == "last"
     assert [table(tmp_path, run) for run in ("square-2", "square-3", "last")] == [
