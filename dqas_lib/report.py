@@ -10,6 +10,7 @@ import hashlib
 import html
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from dqas_lib.store import write_atomically
 KINDS = ("figures", "tables")
 SHOWN_ROWS, SHOWN_COLUMNS = 32, 12
 LARGEST_BYTES = 2_000_000
+INSTALLED_AT = re.compile(r"""(?:[A-Za-z]:)?[/\\][^\n:"']*[/\\]site-packages[/\\]""")
 
 
 def collect(profile: Profile, reports: Path) -> Path:
@@ -116,6 +118,9 @@ def _published_notebook(run: Run, executed: Path) -> bytes:
         if cell.cell_type == "code":
             result = next(ran)
             cell.outputs, cell.execution_count = result.outputs, result.execution_count
+            for output in cell.outputs:
+                if output.output_type == "stream":  # a warning tells where its package lies
+                    output.text = INSTALLED_AT.sub("", output.text)
         cells.append(cell)
         if injected and "parameters" in cell.metadata.get("tags", []):
             cells.append(nbformat.from_dict({**injected[0], "metadata": {"tags": ["injected-parameters"]}}))

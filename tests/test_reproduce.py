@@ -129,6 +129,17 @@ def test_grid_is_run_resumed_and_reported(tmp_path: Path, capsys: pytest.Capture
     assert "(of an earlier version of notebook or library)" in readme
 
 
+def test_a_published_notebook_does_not_tell_where_packages_lie(tmp_path: Path) -> None:
+    lines = ["/home/a b/.venv/lib/site-packages/torch/nn.py:7: UserWarning: slow", r"C:\v\site-packages\x.py: so"]
+    square = tmp_path / "notebooks" / "square.ipynb"
+    write_notebook(square, FINISH, f"print({chr(10).join(lines)!r})")
+    profile = write_profile(tmp_path, "{notebook: square}")
+    assert reproduce.main(["--profile", profile]) == 0
+    published = nbformat.read(tmp_path / "reports" / "notebooks" / "tiny" / "square.ipynb", as_version=4)
+    (text,) = [output.text for cell in published.cells for output in cell.get("outputs", []) if "slow" in str(output)]
+    assert text == "torch/nn.py:7: UserWarning: slow\nx.py: so\n"
+
+
 def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "notebooks"
     write_notebook(folder / "divides.ipynb", "1 / (N - 1)", FINISH)
