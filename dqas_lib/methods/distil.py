@@ -67,7 +67,7 @@ def distil(
     per_class: synthetic images a class, begun as real ones drawn by the seed; real_batch: real images a class and step;
     lr: length of the first step in grey levels (None: `step_length`).
     Cost: `steps` passes of C * (real_batch + per_class) images, backward for the synthetic ones.
-    Raises InputError for more images a class than there are, an unknown matching or network, and steps < 1.
+    Raises InputError for more images a class than there are, an unknown matching or network, steps < 1, and lr <= 0.
     """
     _check(images, per_class, matching, steps, real_batch, interval)
     lr = step_length(per_class) if lr is None else float(lr)

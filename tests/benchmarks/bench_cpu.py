@@ -295,7 +295,7 @@ recipe = replace(AUTOENCODERS["small"], steps=1)  # of its full size; what it pa
 coder = train_autoencoder(chosen, recipe=recipe).autoencoder
 n_patches = grid_of(chosen.size, coder.patch_size) ** 2
 kept = keep_mask(np.random.default_rng(0).random((len(chosen), n_patches)), 0.25)
-painted = replace(chosen, images=reconstruct(coder, chosen.images, kept))
+painted = chosen.with_images(reconstruct(coder, chosen.images, kept))
 with tempfile.TemporaryDirectory() as folder:
     save_compressed(Path(folder) / "set", painted, kept=kept, autoencoder=coder)
     found = [seconds_of(lambda: open_compressed(Path(folder) / "set")) for _ in range(repeats)]

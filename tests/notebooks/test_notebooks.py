@@ -74,10 +74,7 @@ class Pictures(HTMLParser):
             self.alts.append(dict(attributes).get("alt") or "")
 
 
-RUNS = [pytest.param(path, id=path.stem) for path in NOTEBOOKS]
-
-
-@pytest.mark.parametrize("path", RUNS)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_with_its_solutions(path, tmp_path, tmp_path_factory, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     given = SMALLER.get(path.stem, {})
