@@ -39,7 +39,7 @@ test-browser: $(INSTALLED)  ## drive the explorers in chromium; as root on Debia
 	CHROMIUM=$(CHROMIUM) $(RUN) -m pytest tests/browser -m browser -s $(ARGS)
 
 explorers: $(INSTALLED)  ## write the explorers of the digits as pages of their own, into reports/explorers/
-	$(RUN) -m dqas_lib.pages
+	$(RUN) -m dqas_lib.explorers.pages
 
 bench: $(INSTALLED)  ## measure speed on this CPU, some minutes on two cores, into reports/benchmarks.md
 	-$(VENV)/bin/uv pip install --quiet --python $(RUN) apricot-select submodlib-py

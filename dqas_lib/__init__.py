@@ -6,21 +6,26 @@ subset = dqas.quantize(images.train, ratio=0.1, seed=0)
 subset.class_counts, subset.ids
 """
 
-from dqas_lib.autoencoder import AUTOENCODERS
-from dqas_lib.compressed import CompressedSet, open_compressed
-from dqas_lib.errors import DataError, DqasError, InputError, RunError
-from dqas_lib.export import export_folder
-from dqas_lib.folders import DataReport
-from dqas_lib.images import DataSet, ImageSet, data_report, load_images
+from dqas_lib.compressed.read import CompressedSet, open_compressed
+from dqas_lib.core import __version__ as __version__
+from dqas_lib.core.devices import default_device
+from dqas_lib.core.errors import DataError, DqasError, InputError, RunError
+from dqas_lib.core.store import Store
+from dqas_lib.data.data_report import DataReport
+from dqas_lib.data.export import export_folder
+from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.load import data_report, load_images
 from dqas_lib.methods import METHODS
-from dqas_lib.networks import NETWORKS
-from dqas_lib.patched import Patched, patchify
-from dqas_lib.patches import AdaptiveTheta
-from dqas_lib.quantize import Selection, quantize
-from dqas_lib.store import Store
-from dqas_lib.training import RECIPES, Recipe, TrainingResult, default_device, extract, predict, train
-
-__version__ = "0.1.0"
+from dqas_lib.methods.base import register
+from dqas_lib.patches.autoencoder_training import AUTOENCODERS
+from dqas_lib.patches.masks import AdaptiveTheta
+from dqas_lib.patches.patchify import Patched
+from dqas_lib.quantize import Selection, patchify, quantize
+from dqas_lib.training.features import extract, predict
+from dqas_lib.training.networks import NETWORKS
+from dqas_lib.training.recipes import RECIPES, Recipe
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import TrainingResult, train
 
 __all__ = [
     "AUTOENCODERS",
@@ -39,6 +44,7 @@ __all__ = [
     "Recipe",
     "RunError",
     "Selection",
+    "Setting",
     "Store",
     "TrainingResult",
     "data_report",
@@ -50,5 +56,6 @@ __all__ = [
     "patchify",
     "predict",
     "quantize",
+    "register",
     "train",
 ]

@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.autoencoder import Autoencoder, AutoencoderRecipe
-from dqas_lib.budget import check_ratio
-from dqas_lib.compressed import save_compressed
-from dqas_lib.errors import InputError
-from dqas_lib.images import ImageSet
-from dqas_lib.methods import Method, get_method, options
-from dqas_lib.methods.base import Workbench
-from dqas_lib.patched import Patchifier
-from dqas_lib.patches import AdaptiveTheta, check_drop, check_theta
-from dqas_lib.seeds import check_seed
-from dqas_lib.store import Store, write_atomically
-from dqas_lib.training import Recipe, check_device, get_recipe
+from dqas_lib.compressed.write import save_compressed
+from dqas_lib.core.checks import check_ratio
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.files import write_atomically
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.methods.base import Method, checked, get_method, options
+from dqas_lib.patches.autoencoder import Autoencoder
+from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
+from dqas_lib.patches.masks import AdaptiveTheta
+from dqas_lib.patches.patchify import Patched, Patchifier, Patchify
+from dqas_lib.pool import Pool
+from dqas_lib.training.setting import Setting
 
 ORDERS = ("none", "first", "last")
+
+
 RATIO_KINDS = ("image", "stored")
 
 
@@ -112,11 +114,7 @@ def quantize(
     *,
     method: str | Method = "dqas",
     seed: int = 0,
-    network: str = "small_cnn",
-    recipe: str | Recipe = "cpu",
-    device: str = "cpu",
-    store: Store | None = None,
-    progress: bool = False,
+    setting: Setting | None = None,
     patchify: str = "none",
     theta: float | AdaptiveTheta = 0.25,
     drop: str = "importance",
@@ -124,55 +122,48 @@ def quantize(
     ratio_kind: str = "image",
     autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
 ) -> Selection:
-    """Select a share of the images, and drop a share of their patches.
+    """Select a part of the images, and drop a part of their patches.
 
-    ratio: in (0, 1]; ratio_kind: "image" (images kept / N: round(ratio * N) are selected) or "stored" (image ratio x
-    share of patches kept: round(ratio * N / share kept) are selected, 13.33 % of the images at stored ratio 10 % and
-    theta 25 %); method: a registered name, or a method with options such as DQAS(rounds=4); seed: of every random draw;
-    network, recipe, device: of the networks that are trained; store: where shared work (features, bins, autoencoder)
-    is kept between calls. Equal arguments on the same machine give equal ids.
+    Args:
+        images: N images to select from.
+        ratio: In (0, 1], of the kind `ratio_kind`.
+        method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(rounds=4).
+        seed: Of every random draw.
+        setting: Network, recipe and device of what is trained, and the store where shared work (features, bins,
+            autoencoder) is kept between calls.
+        patchify: "first" drops and reconstructs the patches of all images, then selects in the feature space of what
+            will be trained on [abstract: DQAS]; "last" selects originals, then drops patches of the selected ones [DQ];
+            "none" drops none.
+        theta, drop, patch_size, autoencoder: As in `patches.Patchify`. Masks and autoencoder are the same in both
+            orders: the importance network and the autoencoder are trained on all the original images.
+        ratio_kind: "image": images kept / N, round(ratio * N) are selected; "stored": image ratio x fraction of patches
+            kept, round(ratio * N / fraction kept) are selected, 13.33 % of the images at stored ratio 10 % and theta 25
+            %.
 
-    patchify: "first" drops and paints in the patches of all images, then selects in the feature space of what will be
-    trained on [paper, DQAS]; "last" selects originals, then drops patches of the selected ones [DQ]; "none" drops none.
-    theta: share of patches to drop, in [0, 1) [DQ: 0.2-0.25], or an `AdaptiveTheta`; drop: those of lowest "importance"
-    [DQ; paper] or of lowest "damage", importance x painting error [ours]; patch_size: in pixels (default 2, 4, 8 for 8,
-    32, 64 px); autoencoder: recipe or a ready autoencoder. Masks and autoencoder are the same in both
-    orders: the importance network and the autoencoder are trained on all the original images.
-    Raises InputError for an argument that cannot be used.
+    Returns:
+        Equal arguments on the same machine give equal ids.
+
+    Raises:
+        InputError: For an argument that cannot be used, before any work; for a method that does not give what was asked
+            for.
     """
     check_ratio(ratio, len(images))
     method = get_method(method)
-    check_device(device)
     if patchify not in ORDERS:
         raise InputError(f"patchify must be one of {', '.join(ORDERS)}; got {patchify!r}")
     if ratio_kind not in RATIO_KINDS:
         raise InputError(f"ratio_kind must be one of {', '.join(RATIO_KINDS)}; got {ratio_kind!r}")
-    if not isinstance(theta, AdaptiveTheta):
-        check_theta(theta)
-    check_drop(drop)
+    plan = Patchify(theta, drop, patch_size, autoencoder)
     started = time.perf_counter()
-    original = Workbench(
-        images,
-        seed=check_seed(seed),
-        network=network,
-        recipe=get_recipe(recipe),
-        device=device,
-        store=store,
-        progress=progress,
-    )
-    stage = None if patchify == "none" else Patchifier(original, theta, patch_size, autoencoder, drop)
+    original = Pool(images, seed=seed, setting=setting or Setting())
+    stage = None if patchify == "none" else Patchifier(original, plan)
     share = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
     budget = _budget(ratio, share, len(images))
-    bench = original
+    pool = original
     reduced = stage.apply() if patchify == "first" else None
     if reduced is not None:
-        bench = replace(original, images=reduced.images, seconds=original.seconds)
-    choice = method.choose(bench, budget)
-    if len(choice.positions) != budget or len(np.unique(choice.positions)) != budget:
-        found = len(np.unique(choice.positions))
-        raise RuntimeError(
-            f"method {method.name!r} gave {found} distinct positions instead of {budget}: a defect in it"
-        )
+        pool = replace(original, images=reduced.images, seconds=original.seconds)
+    choice = checked(method, pool, budget)
     chosen, kept, coder = images.take(choice.positions), None, None
     if reduced is not None:
         chosen, kept, coder = (
@@ -188,17 +179,35 @@ def quantize(
         ratio=float(ratio),
         n_pool=len(images),
         settings={
-            **original.settings,
+            **original.key,
             "method": options(method),
             "patchify": {"order": patchify, **({} if stage is None else stage.settings)},
         },
         weights=choice.weights,
-        seconds={**bench.seconds, "all": time.perf_counter() - started},
+        seconds={**pool.seconds, "all": time.perf_counter() - started},
         trace=choice.trace,
         ratio_kind=ratio_kind,
         kept=None if coder is None else kept,
         autoencoder=coder,
     )
+
+
+def patchify(
+    images: ImageSet,
+    *,
+    theta: float | AdaptiveTheta = 0.25,
+    drop: str = "importance",
+    patch_size: int | None = None,
+    autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
+    seed: int = 0,
+    setting: Setting | None = None,
+) -> Patched:
+    """Drop the least important patches of all images and reconstruct them, without selecting any image.
+
+    Parameters as in `quantize`, with which it shares what is in the store. The images given are not changed.
+    """
+    pool = Pool(images, seed=seed, setting=setting or Setting())
+    return Patchifier(pool, Patchify(theta, drop, patch_size, autoencoder)).apply()
 
 
 def _budget(ratio: float, share: float, n_images: int) -> int:

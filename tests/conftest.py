@@ -9,7 +9,8 @@ import pytest
 import torch
 from places import SHARED_DATA
 
-from dqas_lib.images import DataSet, ImageSet, load_images
+from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.load import load_images
 
 torch.set_num_threads(1)
 
@@ -55,7 +56,7 @@ def tiny_imagenet_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def blobs() -> ImageSet:
-    """60 synthetic 8 x 8 images of three classes that differ in mean colour."""
+    """60 synthetic 8 x 8 images of three classes that differ in mean color."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     base = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])[labels]

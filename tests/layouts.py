@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqas_lib.images import ImageSet
+from dqas_lib.data.image_set import ImageSet
 
 
 def cifar_records(images: np.ndarray, labels: np.ndarray, label_bytes: int = 1) -> bytes:

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqas_lib import InputError, quantize
-from dqas_lib.budget import check_ratio
-from dqas_lib.methods import DQAS, METHODS
-from dqas_lib.training import Recipe
+from dqas_lib.core.checks import check_ratio
+from dqas_lib.methods import METHODS
+from dqas_lib.methods.dqas import DQAS
+from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.setting import Setting
 
 TINY = Recipe("tiny", steps=6, batch_size=8, lr=0.05)
 CHEAP_DQAS = DQAS(rounds=2, learners=1)
@@ -17,7 +19,7 @@ CHEAP_DQAS = DQAS(rounds=2, learners=1)
 @pytest.mark.parametrize("method", ["random", "dq", CHEAP_DQAS], ids=["random", "dq", "dqas"])
 @pytest.mark.parametrize("budget", [1, 2, 7, 30, 55, 60])
 def test_counts_sum_to_the_budget_at_every_ratio_down_to_one_image(blobs, method, budget):
-    subset = quantize(blobs, budget / 60, method=method, recipe=TINY, seed=3)
+    subset = quantize(blobs, budget / 60, method=method, seed=3, setting=Setting(recipe=TINY))
     assert len(subset) == subset.class_counts.sum() == budget
     assert len(set(subset.ids.tolist())) == budget
     for label, name in enumerate(blobs.class_names):
@@ -52,19 +54,21 @@ def test_unknown_names_list_the_known_ones(blobs):
     with pytest.raises(InputError, match="not a selection method: 7"):
         quantize(blobs, 0.5, method=7)
     with pytest.raises(InputError, match="unknown network"):
-        quantize(blobs, 0.5, method="dq", network="perceptron")
+        quantize(blobs, 0.5, method="dq", setting=Setting(network="perceptron"))
     with pytest.raises(InputError, match="unknown recipe"):
-        quantize(blobs, 0.5, method="random", recipe="slow")
+        quantize(blobs, 0.5, method="random", setting=Setting(recipe="slow"))
     with pytest.raises(InputError, match="seed must be a whole number >= 0; got -1"):
         quantize(blobs, 0.5, method="random", seed=-1)
     with pytest.raises(InputError, match="unknown device"):
-        quantize(blobs, 0.5, method="random", device="quantum")
+        quantize(blobs, 0.5, method="random", setting=Setting(device="quantum"))
     assert {"dqas", "dq", "random"} <= set(METHODS)
 
 
 @pytest.mark.parametrize("method", ["random", "dq", CHEAP_DQAS], ids=["random", "dq", "dqas"])
 def test_equal_seeds_give_equal_ids_and_others_differ(blobs, method):
-    ids = [quantize(blobs, 0.3, method=method, recipe=TINY, seed=seed).ids.tolist() for seed in (1, 1, 2)]
+    ids = [
+        quantize(blobs, 0.3, method=method, seed=seed, setting=Setting(recipe=TINY)).ids.tolist() for seed in (1, 1, 2)
+    ]
     assert ids[0] == ids[1]
     assert set(ids[0]) != set(ids[2])
 
@@ -80,7 +84,7 @@ def test_random_depends_on_ids_not_on_the_order_of_the_images(blobs):
 
 
 def test_the_selection_says_how_it_was_made(blobs):
-    subset = quantize(blobs, 0.5, method=CHEAP_DQAS, recipe=TINY, seed=9)
+    subset = quantize(blobs, 0.5, method=CHEAP_DQAS, seed=9, setting=Setting(recipe=TINY))
     assert subset.settings["method"]["name"] == "dqas"
     assert subset.settings["method"]["rounds"] == 2
     assert (subset.settings["seed"], subset.settings["network"], subset.n_pool) == (9, "small_cnn", 60)
@@ -93,7 +97,7 @@ def test_the_selection_says_how_it_was_made(blobs):
 
 def test_dq_takes_the_same_number_from_every_bin(digits):
     pool = digits.train.take(np.flatnonzero(digits.train.labels < 2))
-    subset = quantize(pool, 0.5, method="dq", recipe=TINY)
+    subset = quantize(pool, 0.5, method="dq", setting=Setting(recipe=TINY))
     bins = subset.trace["bin"]
     chosen = pool.positions(subset.ids)
     for label in (0, 1):

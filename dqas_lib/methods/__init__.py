@@ -1,8 +1,7 @@
 """Selection methods: one file a method, one registry."""
 
-from dqas_lib.errors import InputError
 from dqas_lib.methods.adq import ADQ
-from dqas_lib.methods.base import Choice, Method, Workbench, options
+from dqas_lib.methods.base import METHODS, Choice, Method, get_method, options, register
 from dqas_lib.methods.bgfdq import BGFDQ
 from dqas_lib.methods.cal import Cal
 from dqas_lib.methods.ccs import CCS
@@ -24,49 +23,8 @@ from dqas_lib.methods.herding import Herding
 from dqas_lib.methods.k_center import KCenter
 from dqas_lib.methods.least_confidence import LeastConfidence
 from dqas_lib.methods.margin import Margin
-from dqas_lib.methods.uniform import Random
-
-METHODS: dict[str, type] = {
-    cls.name: cls
-    for cls in (
-        DQAS,
-        DQ,
-        Random,
-        Herding,
-        KCenter,
-        ContextualDiversity,
-        LeastConfidence,
-        Entropy,
-        Margin,
-        Forgetting,
-        GraNd,
-        EL2N,
-        Cal,
-        DeepFool,
-        Craig,
-        GradMatch,
-        Glister,
-        FacilityLocation,
-        GraphCut,
-        CCS,
-        ADQ,
-        BGFDQ,
-        BinsRandom,
-        ShuffledCounts,
-    )
-}
-
-
-def get_method(method: "str | Method") -> Method:
-    """A method by its registered name, with its default options, or the given one; InputError lists the names."""
-    if not isinstance(method, str):
-        if type(method) not in METHODS.values():
-            raise InputError(f"not a selection method: {method!r}; the known ones are {', '.join(METHODS)}")
-        return method
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: the known ones are {', '.join(METHODS)}")
-    return METHODS[method]()
-
+from dqas_lib.methods.random import Random
+from dqas_lib.pool import Pool
 
 __all__ = [
     "ADQ",
@@ -96,7 +54,8 @@ __all__ = [
     "Method",
     "Random",
     "ShuffledCounts",
-    "Workbench",
+    "Pool",
     "get_method",
     "options",
+    "register",
 ]

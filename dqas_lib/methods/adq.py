@@ -5,26 +5,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.bins import Bins
-from dqas_lib.budget import largest_remainder
-from dqas_lib.contrastive import contrastive_embedding
-from dqas_lib.errors import InputError
-from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.bins.bins import Bins
+from dqas_lib.budget.class_counts import largest_remainder
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import Choice, register
 from dqas_lib.methods.dq import draw_from_bins
-from dqas_lib.seeds import generator
+from dqas_lib.pool import Pool
+from dqas_lib.training.contrastive import contrastive_embedding
 
 
+@register
 @dataclass(frozen=True)
 class ADQ:
     """Adaptive Dataset Quantization. [Li et al., AAAI 2025]
 
     Definition: bin n of a class has a representativeness score Rep_n (its mean texture level), a diversity score Div_n
-    (from contrastive embeddings) and the importance I_n = Rep_n + Div_n, both normalised; with N(n) images in the bin,
-    r_n = alpha I_n + (1 - alpha) N(n) / sum N, and q_n is proportional to r_n N(n), drawn uniformly. Normalised to the
+    (from contrastive embeddings) and the importance I_n = Rep_n + Div_n, both normalized; with N(n) images in the bin,
+    r_n = alpha I_n + (1 - alpha) N(n) / sum N, and q_n is proportional to r_n N(n), drawn uniformly. Normalized to the
     budget: sum_n q_n is the class's share of B exactly [ours: the paper rounds each q_n down; its code applies the
     weights of ten bins to slices of one].
 
-    Texture level: mean of |Sobel_x| / 2 + |Sobel_y| / 2 of the grey image [ADQ]. Div_n: 1 minus the mean cosine of two
+    Texture level: mean of |Sobel_x| / 2 + |Sobel_y| / 2 of the gray image [ADQ]. Div_n: 1 minus the mean cosine of two
     images of the bin [ours: the code takes the inverse of the mean, which has a pole]. Scores are divided by their sum
     over the class's bins, I by 2, so that both parts of r sum to 1 [ours]. alpha: 0.5 [ours].
     Needs: labels, features, network (it trains a contrastive one). Cost: DQ's, and `steps` contrastive steps.
@@ -43,14 +45,16 @@ class ADQ:
                 f"got {self.alpha!r}, {self.n_bins!r}, {self.steps!r}"
             )
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: bin, rank; representativeness, diversity (C, n_bins), quota (C, n_bins)."""
-        bench.check(self)
-        images, bins = bench.images, bench.bins(self.n_bins)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: bin, rank; representativeness, diversity (C, n_bins), quota (C, n_bins)."""
+        pool.check(self)
+        images, bins = pool.images, pool.bins(self.n_bins)
         sizes = images.class_counts
         counts = largest_remainder(sizes, budget, caps=sizes)
         texture = texture_level(images.images)
-        embedding = bench.stage("contrastive", {"steps": self.steps}, lambda: {"z": self._embedding(bench)})["z"]
+        embedding = pool.stage(
+            "contrastive", {"steps": self.steps}, lambda: {"z": self._embedding(pool)}, (contrastive_embedding,)
+        )["z"]
         shape = (images.n_classes, self.n_bins)
         rep, div, quota = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64)
         for label in np.flatnonzero(sizes):
@@ -59,37 +63,35 @@ class ADQ:
             div[label] = [diversity(embedding[bin_]) for bin_ in inside]
             in_bin = np.array([len(bin_) for bin_ in inside])
             shares = in_bin * sampling_ratios(rep[label], div[label], in_bin, self.alpha)
-            first = generator(bench.seed, "adq", int(label), "remainders").permutation(self.n_bins)
+            first = generator(pool.seed, "adq", int(label), "remainders").permutation(self.n_bins)
             quota[label][first] = largest_remainder(shares[first], int(counts[label]), caps=in_bin[first])
-        positions = self._draw(bench, bins, quota)
+        positions = self._draw(pool, bins, quota)
         trace = {"bin": bins.bin, "rank": bins.rank, "representativeness": rep, "diversity": div, "quota": quota}
         return Choice(positions, trace=trace)
 
-    def _embedding(self, bench: Workbench) -> np.ndarray:
-        order = bench.by_id
-        z = contrastive_embedding(
-            bench.images.take(order), network=bench.network, seed=bench.seed, device=bench.device, steps=self.steps
-        )
+    def _embedding(self, pool: Pool) -> np.ndarray:
+        order = pool.by_id
+        z = contrastive_embedding(pool.images.take(order), setting=pool.setting, seed=pool.seed, steps=self.steps)
         return z[np.argsort(order)]
 
-    def _draw(self, bench: Workbench, bins: Bins, quota: np.ndarray) -> np.ndarray:
+    def _draw(self, pool: Pool, bins: Bins, quota: np.ndarray) -> np.ndarray:
         """quota[c, n] images of bin n of class c: one bin at a time, so that each draws from a stream of its own."""
         chosen = []
         for number in range(self.n_bins):
             inside = np.flatnonzero(bins.bin == number)
-            chosen.append(draw_from_bins(bench, bins, inside, quota[:, number], use=f"adq {number}"))
+            chosen.append(draw_from_bins(pool, bins, inside, quota[:, number], use=f"adq {number}"))
         return np.concatenate(chosen)
 
 
 def texture_level(images: np.ndarray) -> np.ndarray:
-    """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, grey (Rec. 601)."""
+    """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, gray (Rec. 601)."""
     from scipy.ndimage import correlate1d  # slow to import
 
     levels = np.empty(len(images))
     for start in range(0, len(images), 1024):
-        grey = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
+        gray = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
         slopes = [
-            correlate1d(correlate1d(grey, [-1, 0, 1], axis=along), [1, 2, 1], axis=across)
+            correlate1d(correlate1d(gray, [-1, 0, 1], axis=along), [1, 2, 1], axis=across)
             for along, across in ((1, 2), (2, 1))
         ]
         levels[start : start + 1024] = 0.5 * np.abs(slopes).sum(axis=0).mean(axis=(1, 2))

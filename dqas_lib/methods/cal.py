@@ -5,20 +5,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.errors import InputError
-from dqas_lib.features import unit_rows
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import by_score, check_balance
+from dqas_lib.core.errors import InputError
+from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.features import unit_rows
 
 _BLOCK = 512
 
 
+@register
 @dataclass(frozen=True)
 class Cal:
     """Contrastive Active Learning. [Margatina et al., EMNLP 2021, Algorithm 1]
 
-    Definition: the largest (1/k) sum over the k nearest neighbours i in feature space of KL(p_i | p_x). The neighbours
-    are looked for among all images (here all are labelled), the image itself left out. neighbours: k = 10 [Cal].
+    Definition: the largest (1/k) sum over the k nearest neighbors i in feature space of KL(p_i | p_x). The neighbors
+    are looked for among all images (here all are labeled), the image itself left out. neighbors: k = 10 [Cal].
     Needs: features (unit), logits. Cost: O(N^2 d) in blocks of O(N) memory.
     (Public code picks the lowest divergence.)
     """
@@ -26,23 +27,23 @@ class Cal:
     name: ClassVar[str] = "cal"
     needs: ClassVar[tuple[str, ...]] = ("features", "logits")
     balance: str = "proportional"
-    neighbours: int = 10
+    neighbors: int = 10
 
     def __post_init__(self) -> None:
         check_balance(self.balance)
-        if self.neighbours < 1:
-            raise InputError(f"neighbours must be at least 1; got {self.neighbours!r}")
+        if self.neighbors < 1:
+            raise InputError(f"neighbors must be at least 1; got {self.neighbors!r}")
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,)."""
-        bench.check(self)
-        order = bench.by_id
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,)."""
+        pool.check(self)
+        order = pool.by_id
         scores = np.empty(len(order))
-        scores[order] = contrast(bench.features[order], bench.logits[order], self.neighbours)
-        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+        scores[order] = contrast(pool.features[order], pool.logits[order], self.neighbors)
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
 
 
-def nearest_neighbours(features: np.ndarray, k: int) -> np.ndarray:
+def nearest_neighbors(features: np.ndarray, k: int) -> np.ndarray:
     """(n, min(k, n - 1)) positions of each row's nearest other rows by cosine, nearest first; ties to the lowest."""
     z = unit_rows(features)
     k = min(k, len(z) - 1)
@@ -60,12 +61,12 @@ def nearest_neighbours(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
-    """(n,) mean KL(p_i | p_x) in nats over the k nearest neighbours i of x; 0 for a single image."""
+    """(n,) mean KL(p_i | p_x) in nats over the k nearest neighbors i of x; 0 for a single image."""
     from scipy.special import log_softmax  # slow to import
 
     logs = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(logs)
-    near = nearest_neighbours(features, k)
+    near = nearest_neighbors(features, k)
     if not near.shape[1]:
         return np.zeros(len(logs))
     own = np.einsum("ij,ij->i", p, logs)

@@ -5,23 +5,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.dynamics import area_under_margin
-from dqas_lib.errors import InputError
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, groups
-from dqas_lib.seeds import generator
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import Choice, check_balance, groups, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.dynamics import area_under_margin
 
 
+@register
 @dataclass(frozen=True)
 class CCS:
     """Coverage-centric Coreset Selection. [Zheng et al., ICLR 2023, Algorithm 1]
 
-    Definition: leave out the share `hard` of the hardest images (mislabelled ones are among them), cut the range of the
+    Definition: leave out the share `hard` of the hardest images (mislabeled ones are among them), cut the range of the
     difficulty into `strata` intervals of equal width, and divide the budget equally over them, beginning with the
     smallest: what a stratum cannot give goes to the rest. Uniform within a stratum. Difficulty: minus the area
     under the margin. hard: 0.3 at 10 % of CIFAR-10 [CCS], less at larger ratios; never so much that too few images are
     left. Over all classes at once as in the paper; balance "proportional" or "equal" does it class by class.
-    Needs: labels, dynamics. Cost: one training and `moments` passes over the images.
+    Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
     """
 
     name: ClassVar[str] = "ccs"
@@ -29,22 +30,22 @@ class CCS:
     balance: str = "free"
     hard: float = 0.3
     strata: int = 50
-    moments: int = 20
+    checkpoints: int = 20
 
     def __post_init__(self) -> None:
         check_balance(self.balance)
         if not 0 <= self.hard < 1 or self.strata < 1:
             raise InputError(f"hard must lie in [0, 1) and strata be at least 1; got {self.hard!r}, {self.strata!r}")
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,), the difficulty."""
-        bench.check(self)
-        difficulty = -area_under_margin(bench.dynamics(moments=self.moments)["margin"])
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,), the difficulty."""
+        pool.check(self)
+        difficulty = -area_under_margin(pool.dynamics(checkpoints=self.checkpoints)["margin"])
         chosen = []
-        for number, (members, count) in enumerate(groups(bench, budget, self.balance)):
+        for number, (members, count) in enumerate(groups(pool, budget, self.balance)):
             cut = min(int(self.hard * len(members)), len(members) - count)
             kept = members[np.sort(np.argsort(difficulty[members], kind="stable")[: len(members) - cut])]
-            rng = generator(bench.seed, "ccs", number)
+            rng = generator(pool.seed, "ccs", number)
             chosen.append(kept[stratified(difficulty[kept], count, self.strata, rng)])
         return Choice(np.concatenate(chosen), trace={"score": difficulty})
 

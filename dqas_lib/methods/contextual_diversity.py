@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, in_each_group
+from dqas_lib.methods.base import Choice, check_balance, in_each_group, register
 from dqas_lib.methods.k_center import farthest_first, first_drawn
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class ContextualDiversity:
     """Contextual Diversity. [Agarwal et al., ECCV 2020, Section 3; one image, one prediction, as in DeepCore]
@@ -26,15 +27,15 @@ class ContextualDiversity:
     def __post_init__(self) -> None:
         check_balance(self.balance)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
 
         def pick(members: np.ndarray, count: int) -> np.ndarray:
-            first = first_drawn(bench, members, self.name)
-            return farthest_first(symmetric_divergences(bench.logits[members]), len(members), count, first)
+            first = first_drawn(pool, members, self.name)
+            return farthest_first(symmetric_divergences(pool.logits[members]), len(members), count, first)
 
-        return Choice(in_each_group(bench, budget, self.balance, pick))
+        return Choice(in_each_group(pool, budget, self.balance, pick))
 
 
 def symmetric_divergences(logits: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from dqas_lib.methods.base import Choice, Workbench
+from dqas_lib.methods.base import Choice, register
 from dqas_lib.methods.dqas import DQAS
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class BinsRandom:
     """Bins + random: DQAS's bins and held-out images, and no active sampling. [paper, ablation]
@@ -19,12 +21,13 @@ class BinsRandom:
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "network")
     n_bins: int = 10
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
-        return DQAS(n_bins=self.n_bins, active=False).choose(bench, budget)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
+        return DQAS(n_bins=self.n_bins, active=False).select(pool, budget)
 
 
+@register
 @dataclass(frozen=True)
 class ShuffledCounts:
     """DQAS with its class counts dealt to other classes. [ours]
@@ -39,7 +42,7 @@ class ShuffledCounts:
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "network")
     dqas: DQAS = field(default_factory=DQAS)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
-        return replace(self.dqas, shuffle_counts=True).choose(bench, budget)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
+        return replace(self.dqas, shuffle_counts=True).select(pool, budget)

@@ -5,19 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.gradients import Gradients
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, groups
-from dqas_lib.submodular import Columns, greedy_facility_location, nearest
+from dqas_lib.methods.base import Choice, check_balance, groups, register
+from dqas_lib.methods.submodular import Columns, greedy_facility_location, nearest
+from dqas_lib.pool import Pool
+from dqas_lib.training.gradients import Gradients
 
 
+@register
 @dataclass(frozen=True)
 class Craig:
     """CRAIG. [Mirzasoleiman et al., ICML 2020, Algorithm 1]
 
-    Definition: greedy minimisation of sum_i min_{j in S} |G_i - G_j| over the gradients, as facility location with
+    Definition: greedy minimization of sum_i min_{j in S} |G_i - G_j| over the gradients, as facility location with
     s_ij = d_max - |G_i - G_j|; image j weighs as many as have it nearest (itself among them), so the weights sum to n.
-    G: last-layer gradients, distances from the factorised inner products, image by image (a last batch of another
+    G: last-layer gradients, distances from the factorized inner products, image by image (a last batch of another
     size changes nothing). Needs: labels, gradients. Cost: as facility location, with C + d in the place of d.
     """
 
@@ -28,12 +29,12 @@ class Craig:
     def __post_init__(self) -> None:
         check_balance(self.balance)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Weights: images each one stands for."""
-        bench.check(self)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Weights: images each one stands for."""
+        pool.check(self)
         chosen, weights = [], []
-        for members, count in groups(bench, budget, self.balance):
-            order, stands_for = medoids(bench.gradients.take(members), count)
+        for members, count in groups(pool, budget, self.balance):
+            order, stands_for = medoids(pool.gradients.take(members), count)
             chosen.append(members[order])
             weights.append(stands_for)
         return Choice(np.concatenate(chosen), weights=np.concatenate(weights))

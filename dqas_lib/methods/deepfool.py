@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqas_lib.errors import InputError
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import by_score, check_balance
-from dqas_lib.networks import Network
-from dqas_lib.training import threads
+from dqas_lib.core.errors import InputError
+from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.networks import Network
+from dqas_lib.training.train import threads, train
 
 
+@register
 @dataclass(frozen=True)
 class DeepFool:
     """DeepFool. [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2]
@@ -39,26 +40,26 @@ class DeepFool:
                 f"got {self.rivals!r}, {self.steps!r}, {self.overshoot!r}"
             )
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,), minus the norm in grey levels."""
-        bench.check(self)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,), minus the norm in gray levels."""
+        pool.check(self)
 
         def compute() -> dict[str, np.ndarray]:
-            norms = np.empty(len(bench.images))
-            with threads(bench.network, torch.device(bench.device)):
-                norms[bench.by_id] = perturbation_norms(
-                    bench.trained,
-                    bench.images.images[bench.by_id],
+            norms = np.empty(len(pool.images))
+            with threads(pool.setting.network, torch.device(pool.setting.device)):
+                norms[pool.by_id] = perturbation_norms(
+                    pool.trained,
+                    pool.images.images[pool.by_id],
                     rivals=self.rivals,
                     steps=self.steps,
                     overshoot=self.overshoot,
-                    device=bench.device,
+                    device=pool.setting.device,
                 )
             return {"norm": norms}
 
         settings = {"rivals": self.rivals, "steps": self.steps, "overshoot": self.overshoot}
-        scores = -bench.stage("deepfool", settings, compute)["norm"]
-        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+        scores = -pool.stage("deepfool", settings, compute, (train, perturbation_norms))["norm"]
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
 
 
 def perturbation_norms(
@@ -71,7 +72,7 @@ def perturbation_norms(
     device: str = "cpu",
     batch_size: int = 256,
 ) -> np.ndarray:
-    """(N,) L2 norms, in grey levels of 0 ... 255, of the perturbations that change the prediction of uint8 images.
+    """(N,) L2 norms, in gray levels of 0 ... 255, of the perturbations that change the prediction of uint8 images.
 
     Infinite for a network of one class. An image that resists after `steps` steps gets the norm reached so far.
     """

@@ -5,16 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.bins import Bins
-from dqas_lib.budget import largest_remainder
-from dqas_lib.errors import InputError
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.seeds import generator
-from dqas_lib.submodular import greedy_graph_cut_gradients
+from dqas_lib.bins.bins import Bins
+from dqas_lib.budget.class_counts import largest_remainder
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import Choice, register
+from dqas_lib.methods.submodular import greedy_graph_cut_gradients
+from dqas_lib.pool import Pool
+from dqas_lib.training.features import extract
+from dqas_lib.training.train import train
 
 SPACES = ("features", "gradients")
 
 
+@register
 @dataclass(frozen=True)
 class DQ:
     """Dataset Quantization's selection. [DQ, ICCV 2023, Sections 3.2 and 3.3]
@@ -38,24 +42,24 @@ class DQ:
         if self.space not in SPACES:
             raise InputError(f"DQ: space is one of {', '.join(SPACES)}; got {self.space!r}")
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self, *(("gradients",) if self.space == "gradients" else ()))
-        sizes = bench.images.class_counts
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self, *(("gradients",) if self.space == "gradients" else ()))
+        sizes = pool.images.class_counts
         counts = largest_remainder(sizes, budget, caps=sizes)
-        bins = bench.bins(self.n_bins) if self.space == "features" else gradient_bins(bench, self.n_bins)
-        positions = draw_from_bins(bench, bins, np.arange(len(bench.images)), counts, use="dq")
+        bins = pool.bins(self.n_bins) if self.space == "features" else gradient_bins(pool, self.n_bins)
+        positions = draw_from_bins(pool, bins, np.arange(len(pool.images)), counts, use="dq")
         return Choice(positions, trace={"bin": bins.bin, "rank": bins.rank})
 
 
-def gradient_bins(bench: Workbench, n_bins: int) -> Bins:
+def gradient_bins(pool: Pool, n_bins: int) -> Bins:
     """Recursive GraphCut bins of every class in the space of the last-layer gradients."""
 
     def compute() -> dict[str, np.ndarray]:
-        unit, labels = bench.gradients.unit(), bench.images.labels
+        unit, labels = pool.gradients.unit(), pool.images.labels
         number, rank = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
-        for label in range(bench.images.n_classes):
-            left = bench.by_id[labels[bench.by_id] == label]
+        for label in range(pool.images.n_classes):
+            left = pool.by_id[labels[pool.by_id] == label]
             size = len(left)
             for bin_ in range(min(n_bins, size)):
                 order = greedy_graph_cut_gradients(unit.take(left), size // n_bins + (bin_ < size % n_bins))
@@ -63,11 +67,11 @@ def gradient_bins(bench: Workbench, n_bins: int) -> Bins:
                 left = np.delete(left, order)
         return {"bin": number, "rank": rank}
 
-    found = bench.stage("bins", {"n_bins": n_bins, "space": "gradients"}, compute)
+    found = pool.stage("bins", {"n_bins": n_bins, "space": "gradients"}, compute, (train, extract, gradient_bins))
     return Bins(found["bin"], found["rank"], n_bins)
 
 
-def draw_from_bins(bench: Workbench, bins: Bins, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
+def draw_from_bins(pool: Pool, bins: Bins, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
     """counts[c] candidates of each class c, in equal shares from its bins, uniformly within a bin.
 
     Every bin draws from a stream of its own (the public DQ code seeds every bin alike, so that the same ranks are
@@ -75,15 +79,15 @@ def draw_from_bins(bench: Workbench, bins: Bins, candidates: np.ndarray, counts:
     """
     chosen = []
     for label, count in enumerate(counts):
-        members = candidates[bench.images.labels[candidates] == label]
+        members = candidates[pool.images.labels[candidates] == label]
         if not count:
             continue
         sizes = np.bincount(bins.bin[members], minlength=bins.n_bins)
-        first = generator(bench.seed, use, label, "remainders").permutation(bins.n_bins)
+        first = generator(pool.seed, use, label, "remainders").permutation(bins.n_bins)
         quotas = np.empty_like(sizes)
         quotas[first] = largest_remainder(sizes[first], count, caps=sizes[first])
         for number in np.flatnonzero(quotas):
             inside = members[bins.bin[members] == number]
-            inside = inside[np.argsort(bench.images.ids[inside], kind="stable")]
-            chosen.append(generator(bench.seed, use, label, int(number)).permutation(inside)[: quotas[number]])
+            inside = inside[np.argsort(pool.images.ids[inside], kind="stable")]
+            chosen.append(generator(pool.seed, use, label, int(number)).permutation(inside)[: quotas[number]])
     return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)

@@ -9,52 +9,54 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dqas_lib.active import (
-    ESTIMATORS,
-    Estimate,
-    Learners,
-    View,
-    class_error,
-    get_estimator,
-    shares_by_gain,
-    shrunk,
-    spread,
-)
-from dqas_lib.bins import Bins
-from dqas_lib.budget import largest_remainder, power_law_counts
-from dqas_lib.errors import InputError
-from dqas_lib.images import ImageSet
-from dqas_lib.methods.base import Choice, Workbench, options
+from dqas_lib.active.estimators import ESTIMATORS, get_estimator
+from dqas_lib.active.round import Estimate, Learners, View
+from dqas_lib.active.sampling import shares_by_gain, shrunk, spread
+from dqas_lib.bins.bins import Bins
+from dqas_lib.budget.class_counts import largest_remainder, power_law_counts
+from dqas_lib.budget.sensitivity import fit_curves
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import derive, generator
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.methods.base import Choice, draw_within_classes, options, register
 from dqas_lib.methods.dq import draw_from_bins
-from dqas_lib.methods.uniform import draw_within_classes
-from dqas_lib.seeds import derive, generator
-from dqas_lib.sensitivity import fit_curves
-from dqas_lib.training import extract, scaled
+from dqas_lib.pool import Pool
+from dqas_lib.training.features import extract
+from dqas_lib.training.probabilities import class_error
 
-INITIALISATIONS = ("equal", "proportional", "error", "curves")
+INITIALIZATIONS = ("equal", "proportional", "error", "curves")
+
+
 DRAWS = ("bins", "random")
+
+
 COUNTS = ("error", "free", "equal", "margin", "ridge", "gradient", "retrain")
+
+
 SAMPLES = ("margin", "true-margin", "ridge", "gradient", "random")
+
+
 LABELS = ("known", "expected")
 
 
+@register
 @dataclass(frozen=True)
 class DQAS:
     """The budget goes where it lowers the error most. [paper, Section 3; formulas ours]
 
-    Definition: class-wise initialisation sets the counts of a first share `initial` of the budget; then, in `rounds`
+    Definition: class-wise initialization sets the counts of a first share `initial` of the budget; then, in `rounds`
     rounds, `learners` networks are trained on what is selected so far, one estimator sets the class counts and another
     the samples. Needs: labels; features for draw="bins". Cost: rounds * learners short trainings and as many passes
     over the images, beside the bins and the pilots.
 
-    initialisation: "equal", "proportional" (to the class sizes), "error" (to a pilot's validation error) or "curves"
+    initialization: "equal", "proportional" (to the class sizes), "error" (to a pilot's validation error) or "curves"
     (the power-law formula of `budget.power_law_counts`, from pilots at `pilot_ratios`, `pilot_seeds` of each).
     draw: the first share comes from the bins, or at "random". active: False draws the whole budget that way.
     counts: "error" (shares follow the validation error), "free" (the images that score best over all classes), "equal",
     or an estimator of `active.ESTIMATORS` (counts that even out the classes' gains); all but "free" are shrunk toward
     equal by `shrink`. shuffle_counts: a control, what is found about the classes is dealt to other classes.
     samples: an estimator that scores images, or "random"; diversity: exponent of the distance in `active.spread`.
-    labels: "expected" treats the pool as unlabelled: the first share is drawn at random from all of it, counts are
+    labels: "expected" treats the pool as unlabeled: the first share is drawn at random from all of it, counts are
     free, and the estimators take the expectation over labels. validation: the share of the images held out for every
     decision; they are selected last, when nothing else is left. run: a name for the state kept in the store after every
     round, by which a stopped run goes on; without a name the settings are the name.
@@ -64,7 +66,7 @@ class DQAS:
     needs: ClassVar[tuple[str, ...]] = ("labels", "network")
     n_bins: int = 10
     initial: float = 0.2
-    initialisation: str = "proportional"
+    initialization: str = "proportional"
     draw: str = "bins"
     active: bool = True
     rounds: int = 5
@@ -83,7 +85,7 @@ class DQAS:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("initialisation", INITIALISATIONS),
+            ("initialization", INITIALIZATIONS),
             ("draw", DRAWS),
             ("counts", COUNTS),
             ("samples", SAMPLES),
@@ -105,15 +107,15 @@ class DQAS:
             raise InputError(f"DQAS: pilot_ratios are at least two ratios in (0, 1]; got {self.pilot_ratios!r}")
         if self.labels == "expected" and (self.counts != "free" or self.samples == "true-margin"):
             raise InputError(
-                "DQAS: an unlabelled pool (labels='expected') has no classes to count, and no true class: it needs "
+                "DQAS: an unlabeled pool (labels='expected') has no classes to count, and no true class: it needs "
                 f"counts='free' and samples other than 'true-margin'; got {self.counts!r}, {self.samples!r}"
             )
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: bin, rank and round (0 the first share, -1 not chosen) of every image; counts
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: bin, rank and round (0 the first share, -1 not chosen) of every image; counts
         (rounds + 1, C) after each round; scores (rounds, N) of the candidates, else NaN; gains (rounds, C)."""
-        bench.check(self)
-        stage = _Stage.prepare(self, bench, budget)
+        pool.check(self)
+        stage = _Stage.prepare(self, pool, budget)
         state = stage.load() or stage.start()
         for number in range(len(state.counts), stage.rounds + 1):
             state = stage.round(state, number)
@@ -143,14 +145,14 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Stage:
-    """A selection under way: the method, the bench, and who may be chosen.
+    """A selection under way: the method, the pool, and who may be chosen.
 
     candidates: positions that may be selected; held: validation positions; placed: how many candidates to select, the
     rest of the budget being held-out images; first: the size of the first share; caps: (C,) candidates a class.
     """
 
     method: DQAS
-    bench: Workbench
+    pool: Pool
     budget: int
     candidates: np.ndarray
     held: np.ndarray
@@ -160,22 +162,24 @@ class _Stage:
     rounds: int
 
     @classmethod
-    def prepare(cls, method: DQAS, bench: Workbench, budget: int) -> "_Stage":
-        images = bench.images
-        rest, held = images.hold_out(method.validation, bench.seed)
+    def prepare(cls, method: DQAS, pool: Pool, budget: int) -> "_Stage":
+        images = pool.images
+        rest, held = images.hold_out(method.validation, pool.seed)
         candidates, validation = images.positions(np.sort(rest.ids)), images.positions(np.sort(held.ids))
         placed = min(budget, len(candidates))
         active = method.active and placed < len(candidates)
         first = min(max(1, round(method.initial * placed)), placed) if active else placed
         caps = np.bincount(images.labels[candidates], minlength=images.n_classes)
         rounds = method.rounds if active else 0
-        return cls(method, bench, budget, candidates, validation, placed, first, caps, rounds)
+        return cls(method, pool, budget, candidates, validation, placed, first, caps, rounds)
 
     # ------------------------------------------------------------------------------------------ kept in the store
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**self.bench.settings, "method": options(replace(self.method, run=None)), "budget": self.budget}
+        return {**self.pool.key, "method": options(replace(self.method, run=None)), "budget": self.budget}
+
+    code = (DQAS, Pool)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -183,11 +187,11 @@ class _Stage:
 
     def load(self) -> _State | None:
         """The state a stopped run left in the store; InputError when a run of that name had other settings."""
-        if self.bench.store is None:
+        if self.pool.setting.store is None:
             if self.method.run is not None:
                 raise InputError(f"DQAS: run {self.method.run!r} can be kept in a store only: give store=Store(folder)")
             return None
-        found = self.bench.store.get("rounds", self.key)
+        found = self.pool.setting.store.get("rounds", self.key, self.code)
         if found is None:
             return None
         before, now = json.loads(str(found["settings"])), json.loads(json.dumps(self.settings))
@@ -203,28 +207,30 @@ class _Stage:
 
     def keep(self, state: _State) -> None:
         """Write the state to the store, where there is one."""
-        if self.bench.store is not None:
+        if self.pool.setting.store is not None:
             arrays = {field.name: getattr(state, field.name) for field in dataclasses.fields(_State)}
             arrays["settings"] = np.array(json.dumps(self.settings))
-            self.bench.store.put("rounds", self.key, arrays, seconds=0.0, device=self.bench.settings["device"])
+            self.pool.setting.store.put(
+                "rounds", self.key, arrays, seconds=0.0, device=self.pool.key["device"], code=self.code
+            )
 
     # ------------------------------------------------------------------------------------------ the first share
 
     @property
     def bins(self) -> Bins | None:
-        return self.bench.bins(self.method.n_bins) if self.method.draw == "bins" else None
+        return self.pool.bins(self.method.n_bins) if self.method.draw == "bins" else None
 
     def start(self) -> _State:
-        """Class-wise initialisation, and the first share of the images."""
-        images, method = self.bench.images, self.method
+        """Class-wise initialization, and the first share of the images."""
+        images, method = self.pool.images, self.method
         if method.labels == "expected":
-            selected = generator(self.bench.seed, "dqas", "unlabelled").permutation(self.candidates)[: self.first]
+            selected = generator(self.pool.seed, "dqas", "unlabelled").permutation(self.candidates)[: self.first]
         else:
             counts = largest_remainder(self._dealt(self._initial_shares()), self.first, caps=self.caps)
             if method.draw == "bins":
-                selected = draw_from_bins(self.bench, self.bins, self.candidates, counts, use="dqas")
+                selected = draw_from_bins(self.pool, self.bins, self.candidates, counts, use="dqas")
             else:
-                selected = draw_within_classes(self.bench, self.candidates, counts, use="dqas")
+                selected = draw_within_classes(self.pool, self.candidates, counts, use="dqas")
         return _State(
             selected,
             np.zeros(len(selected), dtype=np.int64),
@@ -236,27 +242,27 @@ class _Stage:
     def _initial_shares(self) -> np.ndarray:
         """(C,) shares of the first part of the budget."""
         method = self.method
-        if method.initialisation == "equal":
+        if method.initialization == "equal":
             return (self.caps > 0).astype(float)
-        if method.initialisation == "proportional" or not len(self.held):
+        if method.initialization == "proportional" or not len(self.held):
             return self.caps.astype(float)
         sizes, errors = self._pilots()
-        if method.initialisation == "error":
+        if method.initialization == "error":
             return np.where(self.caps > 0, shrunk(errors[-1].mean(axis=0), method.shrink), 0)
         curves = fit_curves(sizes, errors.transpose(1, 0, 2))
         return power_law_counts(curves.a, curves.b, self.first, caps=self.caps, shrink=method.shrink).astype(float)
 
     def _pilots(self) -> tuple[np.ndarray, np.ndarray]:
         """(R, C) sizes and (R, seeds, C) validation errors of learners trained on class-balanced random subsets."""
-        images, method = self.bench.images, self.method
+        images, method = self.pool.images, self.method
         sizes, errors = [], []
         for ratio in sorted(method.pilot_ratios):
             total = max(1, round(ratio * len(self.candidates)))
             counts = largest_remainder(self.caps > 0, total, caps=self.caps)
             runs = []
             for pilot in range(method.pilot_seeds):
-                seed = derive(self.bench.seed, "dqas pilot", str(ratio), pilot)
-                subset = draw_within_classes(replace(self.bench, seed=seed), self.candidates, counts, use="pilot")
+                seed = derive(self.pool.seed, "dqas pilot", str(ratio), pilot)
+                subset = draw_within_classes(replace(self.pool, seed=seed), self.candidates, counts, use="pilot")
                 logits = self._train(subset, seed)[1][self.held]
                 probabilities = Learners(np.zeros((1, 1, 1)), logits[None], ()).probabilities
                 runs.append(class_error(probabilities, images.labels[self.held], images.n_classes))
@@ -268,7 +274,7 @@ class _Stage:
         """The values, or with `shuffle_counts` the values dealt to other classes (each one to another)."""
         if not self.method.shuffle_counts:
             return values
-        order = generator(self.bench.seed, "dqas", "shuffled counts").permutation(len(values))
+        order = generator(self.pool.seed, "dqas", "shuffled counts").permutation(len(values))
         dealt = np.empty_like(values)
         dealt[order] = values[np.roll(order, 1)]
         return dealt
@@ -277,10 +283,9 @@ class _Stage:
 
     def _train(self, positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, d) features and (N, C) logits by a learner trained on some images."""
-        bench = self.bench
-        recipe = scaled(bench.recipe, self.method.learner_scale)
-        network = bench.train(bench.images.take(positions), seed=seed, recipe=recipe).network
-        features = extract(network, bench.images.images, device=bench.device)
+        pool = self.pool
+        network = pool.train(pool.images.take(positions), seed=seed, scale=self.method.learner_scale).network
+        features = extract(network, pool.images.images, device=pool.setting.device)
         head = network.head
         return features, features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
 
@@ -288,19 +293,19 @@ class _Stage:
         """Learners trained on `selected`, or with `folds` each on all but its own fold of it, stratified by class."""
         features, logits, fit = [], [], []
         use = "cross-fitted" if folds else "learner"
-        fold = _folds(self.bench.images.take(selected), max(2, self.method.learners), self.bench.seed)
+        fold = _folds(self.pool.images.take(selected), max(2, self.method.learners), self.pool.seed)
         for learner in range(max(2, self.method.learners) if folds else self.method.learners):
             inside = fold == learner if folds else np.zeros(len(selected), dtype=bool)
             if inside.all() or not inside.any():
                 inside[:] = False  # too few images to leave any out
-            found = self._train(selected[~inside], derive(self.bench.seed, "dqas", number, use, learner))
+            found = self._train(selected[~inside], derive(self.pool.seed, "dqas", number, use, learner))
             features.append(found[0])
             logits.append(found[1])
             fit.append(selected[inside] if inside.any() else selected)
         return Learners(np.stack(features), np.stack(logits), tuple(fit))
 
     def _view(self, selected: np.ndarray, number: int) -> View:
-        images, made = self.bench.images, {}
+        images, made = self.pool.images, {}
 
         def learners(folds: bool) -> Learners:
             if folds not in made:
@@ -308,7 +313,7 @@ class _Stage:
             return made[folds]
 
         def retrained(positions: np.ndarray, run: int) -> float:
-            logits = self._train(positions, derive(self.bench.seed, "dqas", number, "retrain"))[1][self.held]
+            logits = self._train(positions, derive(self.pool.seed, "dqas", number, "retrain"))[1][self.held]
             shifted = logits - logits.max(axis=1, keepdims=True)
             own = shifted[np.arange(len(logits)), images.labels[self.held]]
             return float((np.log(np.exp(shifted).sum(axis=1)) - own).mean())
@@ -322,7 +327,7 @@ class _Stage:
             selected=selected,
             candidates=open_,
             held=self.held,
-            seed=derive(self.bench.seed, "dqas", number),
+            seed=derive(self.pool.seed, "dqas", number),
             ensemble=partial(learners, False),
             cross_fitted=partial(learners, True),
             retrained=retrained,
@@ -332,7 +337,7 @@ class _Stage:
     def round(self, state: _State, number: int) -> _State:
         """Train, estimate, set the counts, pick the samples."""
         started = time.perf_counter()
-        images = self.bench.images
+        images = self.pool.images
         target = self.first + round((self.placed - self.first) * number / self.rounds)
         scores = np.full(len(images), np.nan, dtype=np.float32)
         n_new = target - len(state.selected)
@@ -350,7 +355,7 @@ class _Stage:
             return estimates[name]
 
         if self.method.samples == "random":
-            worth = generator(self.bench.seed, "dqas samples", number).random(len(view.candidates))
+            worth = generator(self.pool.seed, "dqas samples", number).random(len(view.candidates))
         else:
             worth = estimate(self.method.samples).samples
         scores[view.candidates] = worth
@@ -365,7 +370,7 @@ class _Stage:
             added = np.concatenate(parts)
         selected = np.concatenate([state.selected, added])
         counts = np.bincount(images.labels[selected], minlength=images.n_classes)
-        self.bench.seconds["rounds"] = self.bench.seconds.get("rounds", 0.0) + time.perf_counter() - started
+        self.pool.seconds["rounds"] = self.pool.seconds.get("rounds", 0.0) + time.perf_counter() - started
         return state.extended(added, number, counts, scores, gains)
 
     def _counts(self, view: View, estimate, worth: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
@@ -405,14 +410,14 @@ class _Stage:
 
     def finish(self, state: _State) -> Choice:
         """Held-out images, when nothing else is left, and the trace."""
-        images = self.bench.images
+        images = self.pool.images
         selected, counts = state.selected, state.counts.copy()
         round_of = np.full(len(images), -1)
         round_of[selected] = state.round
         if self.budget > self.placed:
             left = np.bincount(images.labels[self.held], minlength=images.n_classes)
             quotas = largest_remainder(left, self.budget - self.placed, caps=left)
-            spare = draw_within_classes(self.bench, self.held, quotas, use="dqas, held out")
+            spare = draw_within_classes(self.pool, self.held, quotas, use="dqas, held out")
             round_of[spare] = self.rounds
             counts[-1] += quotas
             selected = np.concatenate([selected, spare])
@@ -447,20 +452,3 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _shown(settings: dict[str, str], names: list[str]) -> str:
     return ", ".join(f"{name} = {settings.get(name, 'absent')}" for name in names)
-
-
-ABLATIONS: dict[str, DQAS] = {
-    "dqas": DQAS(),
-    "active off": DQAS(active=False),
-    "active off, counts by curves": DQAS(active=False, initialisation="curves"),
-    "first share by curves": DQAS(initialisation="curves"),
-    "counts equal": DQAS(counts="equal"),
-    "counts shuffled": DQAS(shuffle_counts=True),
-    "counts free": DQAS(counts="free"),
-    "counts by ridge": DQAS(counts="ridge"),
-    "samples random": DQAS(samples="random"),
-    "samples by gradient": DQAS(samples="gradient"),
-    "no diversity": DQAS(diversity=0.0),
-    "first share at random": DQAS(draw="random"),
-}
-"""What each ingredient is worth: one switch at a time, by its name in tables."""

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import by_score
+from dqas_lib.methods.base import Choice, by_score, register
 from dqas_lib.methods.grand import check_early, early_score
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class EL2N:
     """EL2N, the error L2 norm. [Paul et al., NeurIPS 2021, Definition 2.2]
@@ -25,8 +26,8 @@ class EL2N:
     def __post_init__(self) -> None:
         check_early(self.balance, self.networks, self.early)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,)."""
-        bench.check(self)
-        scores = early_score(bench, "el2n", self.networks, self.early)
-        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,)."""
+        pool.check(self)
+        scores = early_score(pool, "el2n", self.networks, self.early)
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})

@@ -5,14 +5,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.budget import largest_remainder
-from dqas_lib.errors import InputError
-from dqas_lib.gradients import Gradients
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, quotas
-from dqas_lib.methods.uniform import draw_within_classes
+from dqas_lib.budget.class_counts import largest_remainder
+from dqas_lib.core.errors import InputError
+from dqas_lib.methods.base import Choice, check_balance, draw_within_classes, quotas, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.gradients import Gradients
 
 
+@register
 @dataclass(frozen=True)
 class Glister:
     """GLISTER. [Killamsetty et al., AAAI 2021, Algorithm 1 with the Taylor approximation of Section 3.3]
@@ -43,15 +43,15 @@ class Glister:
                 f"got {self.validation!r}, {self.updates!r}, {self.eta!r}"
             )
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
-        images, order = bench.images, bench.by_id
-        found = bench.held_out(self.validation)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
+        images, order = pool.images, pool.by_id
+        found = pool.held_out(self.validation)
         held = found["held"][order]
         labels = images.labels[order]
         sizes = images.class_counts
-        wanted = sizes if self.balance == "free" else quotas(bench, budget, self.balance)
+        wanted = sizes if self.balance == "free" else quotas(pool, budget, self.balance)
         open_ = np.bincount(labels[~held], minlength=images.n_classes)
         caps = np.minimum(wanted, open_)
         first = min(budget, int(caps.sum()))
@@ -73,7 +73,7 @@ class Glister:
             short = np.maximum(wanted - np.bincount(images.labels[picked], minlength=images.n_classes), 0)
             left = np.minimum(short, np.bincount(images.labels[spare], minlength=images.n_classes))
             left = largest_remainder(left, budget - first, caps=left)
-            picked = np.concatenate([picked, draw_within_classes(bench, spare, left, use="glister, held out")])
+            picked = np.concatenate([picked, draw_within_classes(pool, spare, left, use="glister, held out")])
         return Choice(picked)
 
 

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.errors import InputError
-from dqas_lib.gradients import Gradients
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, groups
-from dqas_lib.submodular import TIE, first_best
+from dqas_lib.core.errors import InputError
+from dqas_lib.methods.base import Choice, check_balance, groups, register
+from dqas_lib.methods.submodular import TIE, first_best
+from dqas_lib.pool import Pool
+from dqas_lib.training.gradients import Gradients
 
 
+@register
 @dataclass(frozen=True)
 class GradMatch:
     """GradMatch. [Killamsetty et al., ICML 2021, Algorithm 2: orthogonal matching pursuit]
@@ -32,12 +33,12 @@ class GradMatch:
         if not self.ridge > 0:
             raise InputError(f"ridge must be above 0; got {self.ridge!r}")
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Weights: w; none when all gradients are 0."""
-        bench.check(self)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Weights: w; none when all gradients are 0."""
+        pool.check(self)
         chosen, weights = [], []
-        for members, count in groups(bench, budget, self.balance):
-            order, w = match_gradients(bench.gradients.take(members), count, self.ridge)
+        for members, count in groups(pool, budget, self.balance):
+            order, w = match_gradients(pool.gradients.take(members), count, self.ridge)
             chosen.append(members[order])
             weights.append(w)
         weights = np.concatenate(weights)

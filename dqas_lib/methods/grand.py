@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.errors import InputError
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import by_score, check_balance
+from dqas_lib.core.errors import InputError
+from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class GraNd:
     """GraNd, the gradient norm. [Paul et al., NeurIPS 2021, Definition 2.1]
@@ -29,11 +30,11 @@ class GraNd:
     def __post_init__(self) -> None:
         check_early(self.balance, self.networks, self.early)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,)."""
-        bench.check(self)
-        scores = early_score(bench, "grand", self.networks, self.early)
-        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,)."""
+        pool.check(self)
+        scores = early_score(pool, "grand", self.networks, self.early)
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
 
 
 def check_early(balance: str, networks: int, early: float) -> None:
@@ -43,7 +44,7 @@ def check_early(balance: str, networks: int, early: float) -> None:
         raise InputError(f"networks must be at least 1 and early lie in (0, 1]; got {networks!r}, {early!r}")
 
 
-def early_score(bench: Workbench, name: str, networks: int, early: float) -> np.ndarray:
+def early_score(pool: Pool, name: str, networks: int, early: float) -> np.ndarray:
     """(N,) mean over several networks, trained for a share `early` of the recipe, of a score of the dynamics."""
-    runs = [bench.dynamics(run=run, scale=early, moments=1)[name][-1] for run in range(networks)]
+    runs = [pool.dynamics(run=run, scale=early, checkpoints=1)[name][-1] for run in range(networks)]
     return np.mean(runs, axis=0, dtype=np.float64)

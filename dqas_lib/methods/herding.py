@@ -5,12 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.features import unit_rows
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, in_each_group
-from dqas_lib.submodular import TIE, first_best
+from dqas_lib.methods.base import Choice, check_balance, in_each_group, register
+from dqas_lib.methods.submodular import TIE, first_best
+from dqas_lib.pool import Pool
+from dqas_lib.training.features import unit_rows
 
 
+@register
 @dataclass(frozen=True)
 class Herding:
     """Herding. [Welling, ICML 2009; as in iCaRL, Rebuffi et al., CVPR 2017, Algorithm 4]
@@ -28,11 +29,11 @@ class Herding:
     def __post_init__(self) -> None:
         check_balance(self.balance)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
-        z = unit_rows(bench.features)
-        return Choice(in_each_group(bench, budget, self.balance, lambda rows, count: greedy_herding(z[rows], count)))
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
+        z = unit_rows(pool.features)
+        return Choice(in_each_group(pool, budget, self.balance, lambda rows, count: greedy_herding(z[rows], count)))
 
 
 def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:

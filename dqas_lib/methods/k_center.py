@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import check_balance, in_each_group
-from dqas_lib.seeds import generator
-from dqas_lib.submodular import TIE, first_best
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import Choice, check_balance, in_each_group, register
+from dqas_lib.methods.submodular import TIE, first_best
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class KCenter:
     """k-Center Greedy. [Sener and Savarese, ICLR 2018, Algorithm 1; Gonzalez 1985: within twice the best radius]
@@ -27,20 +28,20 @@ class KCenter:
     def __post_init__(self) -> None:
         check_balance(self.balance)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`."""
-        bench.check(self)
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
 
         def pick(members: np.ndarray, count: int) -> np.ndarray:
-            first = first_drawn(bench, members, self.name)
-            return farthest_first(squared_distances(bench.features[members]), len(members), count, first)
+            first = first_drawn(pool, members, self.name)
+            return farthest_first(squared_distances(pool.features[members]), len(members), count, first)
 
-        return Choice(in_each_group(bench, budget, self.balance, pick))
+        return Choice(in_each_group(pool, budget, self.balance, pick))
 
 
-def first_drawn(bench: Workbench, members: np.ndarray, use: str) -> int:
+def first_drawn(pool: Pool, members: np.ndarray, use: str) -> int:
     """A place within `members` drawn by the seed."""
-    return int(generator(bench.seed, use, "first", int(bench.images.labels[members[0]])).integers(len(members)))
+    return int(generator(pool.seed, use, "first", int(pool.images.labels[members[0]])).integers(len(members)))
 
 
 def squared_distances(features: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.methods.base import Choice, Workbench
-from dqas_lib.methods.common import by_score, check_balance
+from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.pool import Pool
 
 
+@register
 @dataclass(frozen=True)
 class Margin:
     """Margin. [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection]
@@ -24,11 +25,11 @@ class Margin:
     def __post_init__(self) -> None:
         check_balance(self.balance)
 
-    def choose(self, bench: Workbench, budget: int) -> Choice:
-        """See `Method.choose`. Trace: score (N,), minus the margin."""
-        bench.check(self)
-        scores = -probability_margin(bench.logits)
-        return Choice(by_score(bench, scores, budget, self.balance), trace={"score": scores})
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,), minus the margin."""
+        pool.check(self)
+        scores = -probability_margin(pool.logits)
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
 
 
 def probability_margin(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The CPU half of the benchmarks: `make bench`. Real CIFAR-10 from data/ (prepared on first use).
+"""The CPU half of the benchmarks: `make pool`. Real CIFAR-10 from data/ (prepared on first use).
 
 Whatever is compared runs in this file, in one run, on one machine. Nothing here is collected by `make test`.
 """
@@ -12,10 +12,13 @@ import torch
 from measure import in_fresh_process, row, seconds_of, time_text
 from plain import naive_graph_cut
 
-from dqas_lib.bins import greedy_graph_cut
-from dqas_lib.features import unit_rows
-from dqas_lib.images import DataSet, load_images
-from dqas_lib.training import Recipe, extract, in_bfloat16, train
+from dqas_lib.bins.graph_cut import greedy_graph_cut
+from dqas_lib.data.image_set import DataSet
+from dqas_lib.data.load import load_images
+from dqas_lib.training.features import extract, unit_rows
+from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import in_bfloat16, train
 
 CORES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
@@ -31,8 +34,8 @@ def features(cifar10: DataSet, quick: bool) -> tuple[np.ndarray, np.ndarray]:
     """(N, 512) features and (N,) labels: activations of small_cnn after a short training on CIFAR-10, widened to the
     512 of a ResNet-18 by one fixed random layer with ReLU (a ResNet-18 takes hours on a CPU)."""
     images = cifar10.train
-    recipe = Recipe("bench", steps=20 if quick else 200, batch_size=32, lr=0.1, weight_decay=5e-3, warmup=0.1)
-    network = train(images, network="small_cnn", recipe=recipe, seed=0).network
+    recipe = Recipe("pool", steps=20 if quick else 200, batch_size=32, lr=0.1, weight_decay=5e-3, warmup=0.1)
+    network = train(images, seed=0, setting=Setting(network="small_cnn", recipe=recipe)).network
     narrow = extract(network, images.images)
     narrow /= narrow.std()
     widen = np.random.default_rng(0).normal(size=(narrow.shape[1], 512)).astype(np.float32) / narrow.shape[1] ** 0.5
@@ -214,7 +217,7 @@ from dqas_lib.training import Recipe, train
 kind, steps, data = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 images = load_images(data, progress=False).train
 if kind == "ours":
-    recipe = Recipe("bench", steps=steps, batch_size=64, nesterov=True)
+    recipe = Recipe("pool", steps=steps, batch_size=64, nesterov=True)
     train(images, network="small_cnn", recipe=Recipe("warm", steps=10, batch_size=64), seed=0)
     give(speed=train(images, network="small_cnn", recipe=recipe, seed=0).images_per_second)
 else:
@@ -330,15 +333,15 @@ BASELINE = """
 import numpy as np
 from dqas_lib.images import ImageSet
 from dqas_lib.methods import METHODS
-from dqas_lib.methods.base import Workbench
+from dqas_lib.methods.base import Pool
 from measure import peak_megabytes, seconds_of
 with np.load(sys.argv[2], allow_pickle=False) as stored:
     features, labels = stored["features"], stored["labels"]
 names = tuple(str(label) for label in range(int(labels.max()) + 1))
 pool = ImageSet(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, np.arange(len(labels)), names, "pool")
-bench = Workbench(pool, given={"features": features})
+pool = Pool(pool, given={"features": features})
 method = METHODS[sys.argv[1]](balance=sys.argv[3])
-seconds, choice = seconds_of(lambda: method.choose(bench, len(labels) // 10))
+seconds, choice = seconds_of(lambda: method.choose(pool, len(labels) // 10))
 give(seconds=seconds, peak=peak_megabytes(), picks=len(np.unique(choice.positions)))
 """
 

@@ -1,4 +1,4 @@
-"""The GPU half of the benchmarks: `make bench-gpu`, one command on a machine with a CUDA device.
+"""The GPU half of the benchmarks: `make pool-gpu`, one command on a machine with a CUDA device.
 
 Writes reports/benchmarks/gpu.json and reports/benchmarks.md, and prints the same rows. `--tiny --device cpu` runs every
 line at tiny sizes without a GPU (a test does); figures of such a run are worth nothing and go to --reports only.
@@ -19,14 +19,21 @@ from report import write
 from torch import nn
 from torch.nn import functional
 
-from dqas_lib.autoencoder import AUTOENCODERS, reconstruct, train_autoencoder
-from dqas_lib.bins import TIE, make_bins
-from dqas_lib.device_bins import recursive_bins_on_device
-from dqas_lib.errors import InputError
-from dqas_lib.images import ImageSet, load_images
-from dqas_lib.networks import make_network
-from dqas_lib.patches import activation, keep_mask, patch_importance
-from dqas_lib.training import Recipe, check_device, scaled, train
+from dqas_lib.bins.bins import make_bins
+from dqas_lib.bins.graph_cut import TIE
+from dqas_lib.bins.on_gpu import recursive_bins_on_device
+from dqas_lib.core.devices import check_device
+from dqas_lib.core.errors import InputError
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.data.load import load_images
+from dqas_lib.patches.autoencoder_training import AUTOENCODERS, train_autoencoder
+from dqas_lib.patches.importance import activation, patch_importance
+from dqas_lib.patches.masks import keep_mask
+from dqas_lib.patches.reconstruct import reconstruct
+from dqas_lib.training.networks import make_network
+from dqas_lib.training.recipes import Recipe, scaled
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import train
 
 PEAK = 790e12  # dense bf16 floating-point operations a second of one H200; shares are of this, whatever the card
 TRAINING_COST = (
@@ -73,36 +80,36 @@ def class_features(n: int, d: int, seed: int) -> np.ndarray:
     return np.maximum(hidden + 1 + 0.3 * rng.normal(size=(n, d)).astype(np.float32), 0)
 
 
-def bench_bins(bench: Bench) -> None:
+def bench_bins(pool: Bench) -> None:
     sets = [("CIFAR-10's size", 10, 5000, 512, 0.2), ("Tiny ImageNet's size", 200, 500, 512, 0.2)]
     large = (200_000, 128)
-    if bench.tiny:
+    if pool.tiny:
         sets, large = [("tiny", 3, 60, 16, 60.0)], (300, 8)
     for name, n_classes, n, d, limit in sets:
         features = np.concatenate([class_features(n, d, label) for label in range(n_classes)])
         labels = np.repeat(np.arange(n_classes), n)
-        there = torch.from_numpy(features).to(bench.device)
+        there = torch.from_numpy(features).to(pool.device)
 
         def cut(there=there, labels=labels):
-            return recursive_bins_on_device(there, labels, 10, lambda_val=1.0, tie=TIE, device=bench.device)
+            return recursive_bins_on_device(there, labels, 10, lambda_val=1.0, tie=TIE, device=pool.device)
 
-        seconds, (numbers, ranks) = bench.seconds(cut)
+        seconds, (numbers, ranks) = pool.seconds(cut)
         on_cpu, expected = seconds_of(lambda f=features, labels=labels: make_bins(f, labels, 10))
         same = float(np.mean((numbers == expected.bin) & (ranks == expected.rank)))
         what = f"10 bins of {n_classes} x {n:,}, d = {d} ({name}), features on the device"
-        bench.judged("Bins", what, seconds, limit)
+        pool.judged("Bins", what, seconds, limit)
         part = f"images of it with the bin and rank that the CPU gives (which took {time_text(on_cpu)})"
-        bench.leave(row("Bins", part, f"{100 * same:.2f} %", 100 * same, at_least=100, unit=" %"))
+        pool.leave(row("Bins", part, f"{100 * same:.2f} %", 100 * same, at_least=100, unit=" %"))
     n, d = large
-    features = torch.from_numpy(class_features(n, d, 0)).to(bench.device)
+    features = torch.from_numpy(class_features(n, d, 0)).to(pool.device)
 
     def cut_large():
         return recursive_bins_on_device(
-            features, np.zeros(n, dtype=np.int64), 10, lambda_val=1.0, tie=TIE, device=bench.device, kernel_bytes=0
+            features, np.zeros(n, dtype=np.int64), 10, lambda_val=1.0, tie=TIE, device=pool.device, kernel_bytes=0
         )
 
-    seconds, _ = seconds_of(lambda: (cut_large(), bench.wait()))
-    bench.judged("Bins", f"10 bins of one class of {n:,}, d = {d}, no n x n matrix", seconds, 10)
+    seconds, _ = seconds_of(lambda: (cut_large(), pool.wait()))
+    pool.judged("Bins", f"10 bins of one class of {n:,}, d = {d}, no n x n matrix", seconds, 10)
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -111,18 +118,18 @@ def bench_bins(bench: Bench) -> None:
 class Step:
     """One training step of ResNet-18 on images of fixed shape that lie on the device, bf16, channels_last."""
 
-    def __init__(self, bench: Bench, batch: int, *, padded: bool, seed: int = 0) -> None:
-        self.device = bench.device
-        name, size = ("small_cnn", 8) if bench.tiny else ("resnet18", 32)
-        self.model = make_network(name, 10, size, seed).to(bench.device).train()
+    def __init__(self, pool: Bench, batch: int, *, padded: bool, seed: int = 0) -> None:
+        self.device = pool.device
+        name, size = ("small_cnn", 8) if pool.tiny else ("resnet18", 32)
+        self.model = make_network(name, 10, size, seed).to(pool.device).train()
         if padded:
             pad_stem(self.model)
         self.optimiser = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=True
         )
         generator = torch.Generator().manual_seed(seed)
-        self.x = torch.randint(256, (batch, size, size, 3), generator=generator, dtype=torch.uint8).to(bench.device)
-        self.y = torch.randint(10, (batch,), generator=generator).to(bench.device)
+        self.x = torch.randint(256, (batch, size, size, 3), generator=generator, dtype=torch.uint8).to(pool.device)
+        self.y = torch.randint(10, (batch,), generator=generator).to(pool.device)
         self.forward = self.model
 
     def __call__(self) -> None:
@@ -177,46 +184,46 @@ def prepared(step: Step, how: str):
     return captured(step) if "CUDA graph" in how else step
 
 
-def bench_training(bench: Bench) -> None:
-    ways = ["eager", "compiled", "CUDA graph", "compiled, CUDA graph"] if bench.device.type == "cuda" else ["eager"]
-    batches = (4,) if bench.tiny else (16, 128, 512, 1024)
-    network = "small_cnn" if bench.tiny else "ResNet-18"
+def bench_training(pool: Bench) -> None:
+    ways = ["eager", "compiled", "CUDA graph", "compiled, CUDA graph"] if pool.device.type == "cuda" else ["eager"]
+    batches = (4,) if pool.tiny else (16, 128, 512, 1024)
+    network = "small_cnn" if pool.tiny else "ResNet-18"
     best: tuple[float, str] = (0.0, "")
     for batch in batches:
         for padded in (False, True):
             for how in ways:
                 torch._dynamo.reset()
-                cold, step = seconds_of(lambda b=batch, p=padded, h=how: prepared(Step(bench, b, padded=p), h))
-                first, _ = seconds_of(lambda step=step: (step(), bench.wait()))
-                times = 2 if bench.tiny else max(20, 20_000 // batch)
+                cold, step = seconds_of(lambda b=batch, p=padded, h=how: prepared(Step(pool, b, padded=p), h))
+                first, _ = seconds_of(lambda step=step: (step(), pool.wait()))
+                times = 2 if pool.tiny else max(20, 20_000 // batch)
 
                 def many(step=step, times=times):
                     for _ in range(times):
                         step()
 
-                seconds, _ = bench.seconds(many, repeats=2)
+                seconds, _ = pool.seconds(many, repeats=2)
                 speed = times * batch / seconds
                 share = speed * TRAINING_COST / PEAK
                 stem = "stem padded to 8 channels" if padded else "stem of 3 channels"
                 what = f"{network}, batch {batch}, {stem}, {how}"
                 cold_text = f"; cold start {time_text(cold + first)}"
-                shown = f"{speed:,.0f} images/s" + ("" if bench.tiny else f", {100 * share:.1f} % of peak") + cold_text
-                bench.leave(row("Training", what, shown, speed))
+                shown = f"{speed:,.0f} images/s" + ("" if pool.tiny else f", {100 * share:.1f} % of peak") + cold_text
+                pool.leave(row("Training", what, shown, speed))
                 best = max(best, (share, what))
                 del step
-    if not bench.tiny:
+    if not pool.tiny:
         what = f"share of {PEAK / 1e12:.0f} TFLOP/s by the fastest: {best[1]}"
-        bench.leave(row("Training", what, f"{100 * best[0]:.1f} %", 100 * best[0], at_least=25, unit=" % (aim 40 %)"))
-    bench_together(bench)
+        pool.leave(row("Training", what, f"{100 * best[0]:.1f} %", 100 * best[0], at_least=25, unit=" % (aim 40 %)"))
+    bench_together(pool)
 
 
-def bench_together(bench: Bench) -> None:
+def bench_together(pool: Bench) -> None:
     """k small trainings at once, a CUDA stream each, against one: what a GPU that one cannot fill still has."""
-    batch, times = (4, 2) if bench.tiny else (16, 300)
+    batch, times = (4, 2) if pool.tiny else (16, 300)
     alone = 0.0
-    for k in (1, 2) if bench.tiny else (1, 2, 4, 8):
-        steps = [Step(bench, batch, padded=True, seed=seed) for seed in range(k)]
-        if bench.device.type == "cuda":
+    for k in (1, 2) if pool.tiny else (1, 2, 4, 8):
+        steps = [Step(pool, batch, padded=True, seed=seed) for seed in range(k)]
+        if pool.device.type == "cuda":
             replays = [captured(step) for step in steps]
             streams = [torch.cuda.Stream() for _ in steps]
 
@@ -232,24 +239,24 @@ def bench_together(bench: Bench) -> None:
                     for step in steps:
                         step()
 
-        seconds, _ = bench.seconds(many, repeats=2)
+        seconds, _ = pool.seconds(many, repeats=2)
         speed = k * times * batch / seconds
         alone = alone or speed
-        way = "a CUDA graph and stream each" if bench.device.type == "cuda" else "in turn"
+        way = "a CUDA graph and stream each" if pool.device.type == "cuda" else "in turn"
         what = f"{k} at once, batch {batch}, {way}"
-        bench.leave(row("Training", what, f"{speed:,.0f} images/s together, {speed / alone:.2f} x one", speed))
+        pool.leave(row("Training", what, f"{speed:,.0f} images/s together, {speed / alone:.2f} x one", speed))
 
 
-def bench_recipe(bench: Bench, images: ImageSet) -> None:
+def bench_recipe(pool: Bench, images: ImageSet) -> None:
     """`train` as users call it."""
-    network, batch, steps = ("small_cnn", 4, 3) if bench.tiny else ("resnet18", 128, 400)
-    recipe = Recipe("bench", steps=steps, batch_size=batch)
+    network, batch, steps = ("small_cnn", 4, 3) if pool.tiny else ("resnet18", 128, 400)
+    recipe = Recipe("pool", steps=steps, batch_size=batch)
     for _ in range(2):
-        found = train(images, network=network, recipe=recipe, seed=0, device=str(bench.device))
+        found = train(images, seed=0, setting=Setting(network=network, recipe=recipe, device=str(pool.device)))
     shown = f"{found.images_per_second:,.0f} images/s"
-    if not bench.tiny:
+    if not pool.tiny:
         shown += f", {100 * found.images_per_second * TRAINING_COST / PEAK:.1f} % of peak"
-    bench.leave(
+    pool.leave(
         row("Training", f"`train` as it stands, augmentation included, {network}, batch {batch}", shown,
             found.images_per_second)
     )  # fmt: skip
@@ -258,54 +265,54 @@ def bench_recipe(bench: Bench, images: ImageSet) -> None:
 # ---------------------------------------------------------------------------------------------------- patchify
 
 
-def bench_patchify(bench: Bench, images: ImageSet) -> None:
-    network_name = "small_cnn" if bench.tiny else "resnet18"
+def bench_patchify(pool: Bench, images: ImageSet) -> None:
+    network_name = "small_cnn" if pool.tiny else "resnet18"
     network = make_network(network_name, images.n_classes, images.size, 0)
     network.normalise_by(images.images)
-    network = network.to(bench.device).eval()
-    recipe = replace(AUTOENCODERS["quick"], steps=20) if bench.tiny else "quick"
-    coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(bench.device)).autoencoder
+    network = network.to(pool.device).eval()
+    recipe = replace(AUTOENCODERS["quick"], steps=20) if pool.tiny else "quick"
+    coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(pool.device)).autoencoder
     patch_size = coder.patch_size
 
     def patchified(part: ImageSet, batch_size: int) -> np.ndarray:
-        found = activation(network, part.images, part.labels, device=str(bench.device), batch_size=batch_size)
+        found = activation(network, part.images, part.labels, device=str(pool.device), batch_size=batch_size)
         kept = keep_mask(patch_importance(found.maps, part.size, patch_size), 0.25)
-        return reconstruct(coder, part.images, kept, device=str(bench.device), batch_size=batch_size)
+        return reconstruct(coder, part.images, kept, device=str(pool.device), batch_size=batch_size)
 
-    seconds, _ = bench.seconds(lambda: patchified(images, 4096), repeats=2)
+    seconds, _ = pool.seconds(lambda: patchified(images, 4096), repeats=2)
     what = f"importance ({network_name}), drop of 25 % and reconstruction of {len(images):,} images, small autoencoder"
-    bench.judged("Patchify", what, seconds, 120 if bench.tiny else 5)
-    some = images.take(np.arange(min(len(images), 20 if bench.tiny else 500)))
+    pool.judged("Patchify", what, seconds, 120 if pool.tiny else 5)
+    some = images.take(np.arange(min(len(images), 20 if pool.tiny else 500)))
 
     def one_by_one() -> None:
         for index in range(len(some)):
             patchified(some.take(np.array([index])), 1)
 
-    loop, _ = seconds_of(lambda: (one_by_one(), bench.wait()))
+    loop, _ = seconds_of(lambda: (one_by_one(), pool.wait()))
     ratio = loop / len(some) / (seconds / len(images))
     what = f"one image at a time as in the public code, {len(some)} images: {time_text(loop)}; in time an image"
-    bench.leave(row("Patchify", what, f"{ratio:.0f} x", ratio))
+    pool.leave(row("Patchify", what, f"{ratio:.0f} x", ratio))
 
 
 # ---------------------------------------------------------------------------------------------------- all of it
 
 
-def bench_dqas(bench: Bench) -> None:
+def bench_dqas(pool: Bench) -> None:
     from stages import run
 
     found = {}
-    if bench.tiny:
+    if pool.tiny:
         short, coder = scaled("quick", 0.1), replace(AUTOENCODERS["quick"], name="tiny", steps=20)
-        run(found.update, "digits", "200", "0.6", recipe=short, autoencoder=coder, device=str(bench.device))
+        run(found.update, "digits", "200", "0.6", recipe=short, autoencoder=coder, device=str(pool.device))
     else:
-        arguments = {"network": "resnet18", "recipe": "fast", "autoencoder": "small", "device": str(bench.device)}
+        arguments = {"network": "resnet18", "recipe": "fast", "autoencoder": "small", "device": str(pool.device)}
         run(found.update, "cifar10", "50000", "0.6", **arguments)
     for stage in found["stages"]:
         what = f"{stage['name']} (peak memory {stage['peak']:.0f} MB)"
-        bench.leave(row("DQAS end to end", what, time_text(stage["seconds"]), stage["seconds"]))
+        pool.leave(row("DQAS end to end", what, time_text(stage["seconds"]), stage["seconds"]))
     total = sum(stage["seconds"] for stage in found["stages"])
     what = f"all stages: {found['what']}. The paper reports 32.5 h, on hardware it does not state"
-    bench.judged("DQAS end to end", what, total, 300)
+    pool.judged("DQAS end to end", what, total, 300)
 
 
 PARTS = {"bins": "Bins", "training": "Training", "patchify": "Patchify", "dqas": "DQAS end to end"}
@@ -331,28 +338,28 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         device = check_device(options.device)
     except InputError:
-        print("make bench-gpu needs a CUDA device, and PyTorch sees none on this machine.", file=sys.stderr)
+        print("make pool-gpu needs a CUDA device, and PyTorch sees none on this machine.", file=sys.stderr)
         return 2
     if device.type != "cuda" and not options.tiny:
         print("without a CUDA device only --tiny can be run.", file=sys.stderr)
         return 2
     started = time.perf_counter()
-    bench = Bench(device, options.tiny)
+    pool = Bench(device, options.tiny)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU (a dry run)"
     driver = f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if device.type == "cuda" else ""
     machine = f"{card}{driver}; host: {processor()}"
     print(machine, flush=True)
     images = load_images("digits" if options.tiny else "cifar10").train
     work = {
-        "bins": lambda: bench_bins(bench),
-        "training": lambda: (bench_recipe(bench, images), bench_training(bench)),
-        "patchify": lambda: bench_patchify(bench, images.take(np.arange(60)) if options.tiny else images),
-        "dqas": lambda: bench_dqas(bench),
+        "bins": lambda: bench_bins(pool),
+        "training": lambda: (bench_recipe(pool, images), bench_training(pool)),
+        "patchify": lambda: bench_patchify(pool, images.take(np.arange(60)) if options.tiny else images),
+        "dqas": lambda: bench_dqas(pool),
     }
     for name in options.parts:
         work[name]()
     given = sys.argv[1:] if arguments is None else arguments
-    command = "make bench-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
+    command = "make pool-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
     folder = options.reports
     if options.tiny and folder.resolve() == (REPOSITORY / "reports").resolve():
         folder = Path(tempfile.mkdtemp())
@@ -360,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     order = list(PARTS.values())
     save(
         folder / "benchmarks" / "gpu.json",
-        sorted(bench.rows + kept, key=lambda entry: order.index(entry.part)),
+        sorted(pool.rows + kept, key=lambda entry: order.index(entry.part)),
         command=command,
         machine=machine,
         seconds=time.perf_counter() - started,

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 from measure import peak_megabytes, reset_peak
 
-from dqas_lib.autoencoder import AutoencoderRecipe
-from dqas_lib.autoencoder import get_recipe as get_coder
-from dqas_lib.images import ImageSet, load_images
-from dqas_lib.methods.base import Workbench
+from dqas_lib.core.store import Store
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.data.load import load_images
 from dqas_lib.methods.dqas import DQAS
-from dqas_lib.patched import Patchifier
-from dqas_lib.store import Store
-from dqas_lib.training import Recipe, get_recipe
+from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
+from dqas_lib.patches.autoencoder_training import get_recipe as get_coder
+from dqas_lib.patches.patchify import Patchifier
+from dqas_lib.pool import Pool
+from dqas_lib.training.recipes import Recipe, get_recipe
+from dqas_lib.training.setting import Setting
 
 
 def pool_of(images: ImageSet, n: int) -> ImageSet:
@@ -58,21 +60,24 @@ def run(
         return result
 
     with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(
-            images, network=network, recipe=get_recipe(recipe), device=device, store=Store(Path(folder)), progress=False
+        pool = Pool(
+            images,
+            setting=Setting(
+                network=network, recipe=get_recipe(recipe), device=device, store=Store(Path(folder)), progress=False
+            ),
         )
-        patchifier = Patchifier(bench, 0.25, None, autoencoder)
-        stage("importance network: training, features and logits", lambda: bench.reference)
+        patchifier = Patchifier(pool, 0.25, None, autoencoder)
+        stage("importance network: training, features and logits", lambda: pool.reference)
         stage("importance of the patches", lambda: patchifier.importance)
         stage(f"autoencoder (recipe {get_coder(autoencoder).name!r}): training", lambda: patchifier.coder)
         reduced = stage("drop 25 % of the patches and reconstruct", patchifier.apply)
-        bench = replace(bench, images=reduced.images)
-        stage("feature network on the reconstructed images: training, features", lambda: bench.features)
-        stage("bins", lambda: bench.bins(10))
+        pool = replace(pool, images=reduced.images)
+        stage("feature network on the reconstructed images: training, features", lambda: pool.features)
+        stage("bins", lambda: pool.bins(10))
         budget = round(float(ratio) * len(images))
         method = DQAS()
         what = f"class-wise initialisation and {method.rounds} active rounds of {method.learners} learners"
-        choice = stage(what, lambda: method.choose(bench, budget))
+        choice = stage(what, lambda: method.choose(pool, budget))
     if len(np.unique(choice.positions)) != budget:
         raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")
     what = f"{budget:,} of {len(images):,} {data} images (ratio {ratio}), network {network}"

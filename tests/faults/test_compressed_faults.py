@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from cuts import cuts
 
-from dqas_lib.compressed import open_compressed, save_compressed
-from dqas_lib.errors import DataError
-from dqas_lib.images import ImageSet
+from dqas_lib.compressed.read import open_compressed
+from dqas_lib.compressed.write import save_compressed
+from dqas_lib.core.errors import DataError
+from dqas_lib.data.image_set import ImageSet
 
 
 def image_set(value: int) -> ImageSet:

@@ -1,4 +1,4 @@
-"""Faults: processes killed at random moments, full disks, folders that cannot be written to.
+"""Faults: processes killed at random checkpoints, full disks, folders that cannot be written to.
 
 After each the next start finishes the grid, its tables are byte-equal to an unbroken run's, no run that had finished is
 done again, and no process is left behind.
@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tiny_notebooks import FINISH, write_notebook, write_profile
 
-from dqas_lib.execute import MARK, marked
+from dqas_lib.reproduce.child import MARK, marked
 
 LAUNCH = [sys.executable, str(Path(__file__).parent / "launch.py")]
 MOMENTS = {"parent": 20, "child": 20, "kernel": 20, "worker": 5}  # how often each is killed
@@ -65,7 +65,7 @@ def is_a(process: psutil.Process, victim: str) -> bool:
         words = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return {"child": "execute.py", "kernel": "ipykernel_launcher", "worker": "time.sleep(1000)"}[victim] in words
+    return {"child": "child.py", "kernel": "ipykernel_launcher", "worker": "time.sleep(1000)"}[victim] in words
 
 
 def kill_one(root: Path, parent: subprocess.Popen, victim: str) -> bool:

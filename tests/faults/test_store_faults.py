@@ -7,8 +7,9 @@ import pytest
 from cuts import cuts, steps
 from PIL import Image
 
-from dqas_lib.images import load_images
-from dqas_lib.store import Store, write_atomically
+from dqas_lib.core.files import write_atomically
+from dqas_lib.core.store import Store
+from dqas_lib.data.load import load_images
 
 SETTINGS = {"seed": 0}
 

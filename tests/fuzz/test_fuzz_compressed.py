@@ -17,10 +17,13 @@ import torch
 from mutate import mutated, mutated_value
 from test_fuzz_data import check, seeds
 
-from dqas_lib import compressed, patches
-from dqas_lib.autoencoder import MaskedAutoencoder, Shape, reconstruct
-from dqas_lib.compressed import CompressedSet, open_compressed, save_compressed
-from dqas_lib.errors import DataError
+from dqas_lib.compressed import write as compressed
+from dqas_lib.compressed.read import CompressedSet, open_compressed
+from dqas_lib.compressed.write import save_compressed
+from dqas_lib.core.errors import DataError
+from dqas_lib.patches import masks as patches
+from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
+from dqas_lib.patches.reconstruct import reconstruct
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,11 @@ from layouts import cifar10_archive, cifar100_archive, zip_folder
 from mutate import mutated
 from PIL import Image
 
-from dqas_lib.archives import OFFICIAL
-from dqas_lib.errors import DqasError
-from dqas_lib.images import DataSet, ImageSet, data_report, load_images
-from dqas_lib.store import Store
+from dqas_lib.core.errors import DqasError
+from dqas_lib.core.store import Store
+from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.load import data_report, load_images
+from dqas_lib.data.official import OFFICIAL
 
 SECONDS = 10.0  # for one input, on a busy machine; the slowest measured takes 0.1
 
@@ -73,32 +74,32 @@ def seeds(kind: str, count: int) -> list[int]:
 def files_of_every_kind(pixels: np.ndarray) -> dict[str, bytes]:
     """One picture in every format and mode that is read."""
     image = Image.fromarray(pixels)
-    grey = image.convert("L")
+    gray = image.convert("L")
     clear = image.copy()
-    clear.putalpha(grey)
+    clear.putalpha(gray)
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a picture"
     kinds: list[tuple[str, Image.Image, str, dict]] = [
         ("rgb.png", image, "PNG", {"exif": exif}),
-        ("grey.png", grey, "PNG", {}),
-        ("bilevel.png", grey.convert("1"), "PNG", {}),
+        ("gray.png", gray, "PNG", {}),
+        ("bilevel.png", gray.convert("1"), "PNG", {}),
         ("palette.png", image.quantize(16), "PNG", {"transparency": 3}),
         ("alpha.png", clear, "PNG", {}),
         ("la.png", clear.convert("LA"), "PNG", {}),
         ("deep.png", Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), "PNG", {}),
         ("interlaced.png", image, "PNG", {"interlace": 1}),
-        ("animated.png", image, "PNG", {"save_all": True, "append_images": [grey.convert("RGB")]}),
+        ("animated.png", image, "PNG", {"save_all": True, "append_images": [gray.convert("RGB")]}),
         ("plain.jpg", image, "JPEG", {"exif": exif, "quality": 80}),
-        ("grey.jpg", grey, "JPEG", {}),
+        ("gray.jpg", gray, "JPEG", {}),
         ("progressive.jpg", image, "JPEG", {"progressive": True}),
         ("cmyk.jpg", image.convert("CMYK"), "JPEG", {}),
         ("plain.webp", image, "WEBP", {"exif": exif.tobytes()}),
         ("lossless.webp", clear, "WEBP", {"lossless": True}),
-        ("animated.webp", image, "WEBP", {"save_all": True, "append_images": [grey.convert("RGB")]}),
+        ("animated.webp", image, "WEBP", {"save_all": True, "append_images": [gray.convert("RGB")]}),
         ("plain.bmp", image, "BMP", {}),
         ("palette.bmp", image.quantize(16), "BMP", {}),
         ("plain.gif", image.quantize(16), "GIF", {"transparency": 2}),
-        ("animated.gif", image, "GIF", {"save_all": True, "append_images": [grey.convert("RGB")]}),
+        ("animated.gif", image, "GIF", {"save_all": True, "append_images": [gray.convert("RGB")]}),
     ]
     contents = {}
     for name, picture, kind, options in kinds:

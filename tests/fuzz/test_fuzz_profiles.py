@@ -8,8 +8,8 @@ import yaml
 from mutate import VALUES, mutated, mutated_value
 from test_fuzz_data import check, seeds
 
-from dqas_lib.profiles import Profile, load_profile
-from dqas_lib.reproduce import main
+from dqas_lib.reproduce.cli import main
+from dqas_lib.reproduce.profiles import Profile, load_profile
 
 PROFILE = {
     "title": "A profile",

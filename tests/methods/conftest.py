@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from toys import toy_images
 
-from dqas_lib.methods.base import Workbench
+from dqas_lib.pool import Pool
 
 
 @pytest.fixture
-def toy() -> Callable[..., Workbench]:
-    """toy(labels, ids=None, n_classes=None, seed=0, labelled=True, **given) -> Workbench with that given work."""
+def toy() -> Callable[..., Pool]:
+    """toy(labels, ids=None, n_classes=None, seed=0, labeled=True, **given) -> Pool with that given work."""
 
-    def make(labels, ids=None, n_classes=None, seed=0, labelled=True, **given) -> Workbench:
+    def make(labels, ids=None, n_classes=None, seed=0, labeled=True, **given) -> Pool:
         arrays = {name: np.asarray(values, dtype=np.float32) for name, values in given.items()}
-        return Workbench(toy_images(labels, ids, n_classes), seed=seed, given=arrays, labelled=labelled)
+        return Pool(toy_images(labels, ids, n_classes), seed=seed, given=arrays, labeled=labeled)
 
     return make

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from dqas_lib.errors import InputError
-from dqas_lib.features import unit_rows
+from dqas_lib.core.errors import InputError
 from dqas_lib.methods.contextual_diversity import ContextualDiversity, symmetric_divergences
 from dqas_lib.methods.facility_location import FacilityLocation
 from dqas_lib.methods.graph_cut import GraphCut
 from dqas_lib.methods.herding import Herding, greedy_herding
 from dqas_lib.methods.k_center import KCenter, farthest_first, squared_distances
-from dqas_lib.submodular import KEEP_BYTES, greedy_facility_location, nearest
+from dqas_lib.methods.submodular import KEEP_BYTES, greedy_facility_location, nearest
+from dqas_lib.training.features import unit_rows
 
 os.environ["NUMBA_DISABLE_JIT"] = (
     "1"  # apricot's loops take half a minute to compile, and milliseconds to run as they are
@@ -52,9 +52,9 @@ def test_herdings_running_mean_is_closer_than_random(toy):
 def test_herding_by_class_uses_the_class_mean(toy):
     # on a line through the origin all unit features agree, so angles are used: 0, 10, 20 and 60, 70, 80 degrees
     angles = np.deg2rad([0, 10, 20, 60, 70, 80])
-    bench = toy([0, 0, 0, 1, 1, 1], features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    assert Herding().choose(bench, 2).positions.tolist() == [1, 4]  # the middle of each class
-    assert Herding(balance="free").choose(bench, 1).positions[0] in (2, 3)  # the middle of all is at 40 degrees
+    pool = toy([0, 0, 0, 1, 1, 1], features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    assert Herding().select(pool, 2).positions.tolist() == [1, 4]  # the middle of each class
+    assert Herding(balance="free").select(pool, 1).positions[0] in (2, 3)  # the middle of all is at 40 degrees
 
 
 def test_k_center_goes_to_the_farthest():
@@ -65,14 +65,14 @@ def test_k_center_goes_to_the_farthest():
 
 def test_k_center_is_within_twice_the_best_radius(toy):
     rng = np.random.default_rng(3)
-    centres = rng.normal(0, 50, (6, 2))
-    points = centres[np.repeat(np.arange(6), 30)] + rng.uniform(-1, 1, (180, 2))
+    centers = rng.normal(0, 50, (6, 2))
+    points = centers[np.repeat(np.arange(6), 30)] + rng.uniform(-1, 1, (180, 2))
     for seed in range(5):
-        chosen = KCenter().choose(toy([0] * 180, seed=seed, features=points), 6).positions
+        chosen = KCenter().select(toy([0] * 180, seed=seed, features=points), 6).positions
         assert sorted(chosen // 30) == [0, 1, 2, 3, 4, 5]  # one of each cluster
         radius = np.linalg.norm(points[:, None] - points[chosen][None], axis=2).min(axis=1).max()
-        assert radius <= 2 * np.sqrt(2) * 1  # no centre can do better than half a square's diagonal
-    firsts = {int(KCenter().choose(toy([0] * 180, seed=s, features=points), 1).positions[0]) for s in range(20)}
+        assert radius <= 2 * np.sqrt(2) * 1  # no center can do better than half a square's diagonal
+    firsts = {int(KCenter().select(toy([0] * 180, seed=s, features=points), 1).positions[0]) for s in range(20)}
     assert len(firsts) > 5  # the first image is drawn by the seed
 
 
@@ -82,7 +82,7 @@ def test_contextual_diversity_uses_the_symmetric_divergence(toy):
     by_hand = [0.5 * ((a * np.log(a / p[1])).sum() + (p[1] * np.log(p[1] / a)).sum()) for a in p]
     assert found == pytest.approx(by_hand, abs=1e-12)
     for seed in range(6):
-        chosen = ContextualDiversity().choose(toy([0] * 4, n_classes=3, seed=seed, logits=np.log(p)), 3).positions
+        chosen = ContextualDiversity().select(toy([0] * 4, n_classes=3, seed=seed, logits=np.log(p)), 3).positions
         assert {0, 2} - set(chosen)  # never both of the two that are predicted alike
 
 
@@ -97,7 +97,7 @@ def plain_facility_location(kernel: np.ndarray, n_picks: int) -> list[int]:
 @pytest.mark.parametrize("keep", [KEEP_BYTES, 0])
 def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
     """Kept in memory or in blocks of columns: the picks are the same."""
-    monkeypatch.setattr("dqas_lib.submodular.KEEP_BYTES", keep)
+    monkeypatch.setattr("dqas_lib.methods.submodular.KEEP_BYTES", keep)
     for seed in range(4):
         z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
         kernel = 0.5 + 0.5 * z @ z.T
@@ -109,7 +109,7 @@ def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
 
 def test_a_kernel_kept_in_single_precision_gives_as_good_a_choice(monkeypatch):
     """Near-ties may fall otherwise; the value reached is the same to 1e-6."""
-    monkeypatch.setattr("dqas_lib.submodular.KEEP_BYTES", 4 * 50 * 51 // 2)
+    monkeypatch.setattr("dqas_lib.methods.submodular.KEEP_BYTES", 4 * 50 * 51 // 2)
     for seed in range(4):
         z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
         kernel = 0.5 + 0.5 * z @ z.T
@@ -120,8 +120,8 @@ def test_a_kernel_kept_in_single_precision_gives_as_good_a_choice(monkeypatch):
 
 def test_facility_location_takes_the_largest_cluster_first(toy):
     angles = np.deg2rad([0, 1, 2, 3, 4, 90, 91, 92, 180])
-    bench = toy([0] * 9, features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    chosen = FacilityLocation().choose(bench, 3).positions
+    pool = toy([0] * 9, features=np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    chosen = FacilityLocation().select(pool, 3).positions
     # 5 at 2, then the far ends: one of each direction
     assert len({0 if c < 5 else 1 if c < 8 else 2 for c in chosen}) == 3
     with pytest.raises(InputError, match="n_picks must lie between 0 and the 3 rows; got 4"):
@@ -139,7 +139,7 @@ def test_graph_cut_is_apricots(toy):
         features = np.random.default_rng(seed).normal(size=(50, 5))
         z = unit_rows(features).astype(np.float64)
         theirs = apricot.GraphCutSelection(15, metric="precomputed", alpha=1.0).fit(0.5 + 0.5 * z @ z.T)
-        ours = GraphCut().choose(toy([0] * 50, features=features), 15).positions
+        ours = GraphCut().select(toy([0] * 50, features=features), 15).positions
         assert ours.tolist() == theirs.ranking.tolist()
     with pytest.raises(InputError, match="lambda_val must be above 0; got 0"):
         GraphCut(lambda_val=0)

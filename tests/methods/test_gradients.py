@@ -6,13 +6,13 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
-from dqas_lib.errors import InputError
-from dqas_lib.gradients import Gradients
+from dqas_lib.core.errors import InputError
 from dqas_lib.methods.craig import Craig, closeness, medoids
 from dqas_lib.methods.deepfool import DeepFool, perturbation_norms
 from dqas_lib.methods.glister import Glister, greedy_validation_gain
 from dqas_lib.methods.gradmatch import GradMatch, match_gradients, non_negative_solution
-from dqas_lib.networks import Network
+from dqas_lib.training.gradients import Gradients
+from dqas_lib.training.networks import Network
 
 
 def random_gradients(n: int, c: int, d: int, seed: int) -> tuple[Gradients, np.ndarray]:
@@ -50,8 +50,8 @@ def test_the_factors_are_the_gradients_of_the_last_layer():
 def test_craig_finds_the_medoids_and_weighs_them_by_their_clusters(toy):
     """Two classes of logits make three groups of equal gradients in one class: 5, 3 and 1 images."""
     logits = np.repeat([[2.0, 0.0], [0.0, 0.0], [-3.0, 0.0]], [5, 3, 1], axis=0)
-    bench = toy([0] * 9, n_classes=2, features=np.ones((9, 2)), logits=logits)
-    choice = Craig().choose(bench, 3)
+    pool = toy([0] * 9, n_classes=2, features=np.ones((9, 2)), logits=logits)
+    choice = Craig().select(pool, 3)
     groups = np.repeat([0, 1, 2], [5, 3, 1])
     assert sorted(groups[choice.positions]) == [0, 1, 2]
     weight_of = dict(zip(groups[choice.positions], choice.weights, strict=True))
@@ -119,7 +119,7 @@ def test_non_negative_solution_is_scipys():
 
 def test_gradmatch_without_gradients_has_no_weights(toy):
     logits = np.where(np.arange(2) == 0, 900.0, -900.0) * np.ones((5, 1))
-    choice = GradMatch().choose(toy([0] * 5, n_classes=2, features=np.ones((5, 2)), logits=logits), 3)
+    choice = GradMatch().select(toy([0] * 5, n_classes=2, features=np.ones((5, 2)), logits=logits), 3)
     assert choice.weights is None
     assert len(set(choice.positions)) == 3
     with pytest.raises(InputError, match="ridge must be above 0; got 0"):
@@ -130,7 +130,7 @@ def test_gradmatch_without_gradients_has_no_weights(toy):
 
 
 def glister_toy() -> dict[str, np.ndarray]:
-    """Two directions of features, both labelled 0 and undecided; validation has 3 images of one and 2 of the other."""
+    """Two directions of features, both labeled 0 and undecided; validation has 3 images of one and 2 of the other."""
     features = np.array([[9.0, 0]] * 6 + [[0, 9.0]] * 6 + [[9.0, 0]] * 3 + [[0, 9.0]] * 2)
     return {"features": features, "logits": np.zeros((17, 2)), "labels": np.zeros(17, dtype=np.int64)}
 
@@ -187,13 +187,13 @@ def test_glisters_first_gain_is_the_fall_of_the_validation_loss():
 
 def test_glister_takes_held_out_images_last(toy):
     rng = np.random.default_rng(7)
-    bench = toy(np.repeat([0, 1], 20), features=rng.normal(size=(40, 3)), logits=rng.normal(size=(40, 2)))
-    held = set(np.flatnonzero(bench.held_out(0.2)["held"]))
+    pool = toy(np.repeat([0, 1], 20), features=rng.normal(size=(40, 3)), logits=rng.normal(size=(40, 2)))
+    held = set(np.flatnonzero(pool.held_out(0.2)["held"]))
     for balance in ("proportional", "free"):
         method = Glister(balance=balance, validation=0.2)
-        assert not held & set(method.choose(bench, 32).positions)
-        assert sorted(method.choose(bench, 40).positions) == list(range(40))
-        assert len(held & set(method.choose(bench, 35).positions)) == 3
+        assert not held & set(method.select(pool, 32).positions)
+        assert sorted(method.select(pool, 40).positions) == list(range(40))
+        assert len(held & set(method.select(pool, 35).positions)) == 3
     with pytest.raises(InputError, match=r"validation must lie in \(0, 1\)"):
         Glister(updates=0)
 
@@ -202,7 +202,7 @@ def test_glister_takes_held_out_images_last(toy):
 
 
 def linear_network(weight: np.ndarray) -> Network:
-    """Logits = weight @ (three channels of a one-pixel image), without normalisation."""
+    """Logits = weight @ (three channels of a one-pixel image), without normalization."""
     network = Network(nn.Identity(), 3, len(weight))
     network.mean.zero_()
     network.std.fill_(1.0)

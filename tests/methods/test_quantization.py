@@ -4,20 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from dqas_lib.bins import greedy_graph_cut, recursive_bins
-from dqas_lib.contrastive import contrastive_embedding, contrastive_loss
-from dqas_lib.errors import InputError
-from dqas_lib.gradients import Gradients
+from dqas_lib.bins.bins import recursive_bins
+from dqas_lib.bins.graph_cut import greedy_graph_cut
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.store import Store
 from dqas_lib.methods.adq import ADQ, diversity, sampling_ratios, texture_level
-from dqas_lib.methods.base import Workbench
 from dqas_lib.methods.bgfdq import BGFDQ, greedy_cover
 from dqas_lib.methods.controls import BinsRandom, ShuffledCounts
 from dqas_lib.methods.dq import DQ, gradient_bins
 from dqas_lib.methods.dqas import DQAS
+from dqas_lib.methods.submodular import greedy_graph_cut_gradients
+from dqas_lib.pool import Pool
 from dqas_lib.quantize import quantize
-from dqas_lib.store import Store
-from dqas_lib.submodular import greedy_graph_cut_gradients
-from dqas_lib.training import Recipe
+from dqas_lib.training.contrastive import contrastive_embedding, contrastive_loss
+from dqas_lib.training.gradients import Gradients
+from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.setting import Setting
 
 TINY = Recipe("tiny", steps=30, batch_size=16, lr=0.05)
 
@@ -30,25 +32,25 @@ def test_gradient_bins_are_those_of_the_long_vectors(toy):
     """C(d + 1) = 3 * 6 numbers an image, never written out by the library."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [40, 25, 7])
-    bench = toy(labels, features=np.maximum(rng.normal(size=(72, 5)), 0), logits=rng.normal(size=(72, 3)))
-    long = written_out(bench.gradients.unit())
+    pool = toy(labels, features=np.maximum(rng.normal(size=(72, 5)), 0), logits=rng.normal(size=(72, 3)))
+    long = written_out(pool.gradients.unit())
     assert np.linalg.norm(long, axis=1) == pytest.approx(np.ones(72))
-    assert np.array_equal(greedy_graph_cut_gradients(bench.gradients.unit(), 30), greedy_graph_cut(long, 30))
-    ours = gradient_bins(bench, 5)
+    assert np.array_equal(greedy_graph_cut_gradients(pool.gradients.unit(), 30), greedy_graph_cut(long, 30))
+    ours = gradient_bins(pool, 5)
     for label in range(3):
         bin_, rank = recursive_bins(long[labels == label], 5)
         assert np.array_equal(ours.bin[labels == label], bin_)
         assert np.array_equal(ours.rank[labels == label], rank)
-    chosen = DQ(space="gradients", n_bins=5).choose(bench, 36).positions
+    chosen = DQ(space="gradients", n_bins=5).select(pool, 36).positions
     assert np.bincount(labels[chosen]).tolist() == [20, 13, 3]  # 20, 12.5, 3.5: ties to the lowest class
     assert np.bincount(ours.bin[chosen][labels[chosen] == 0]).tolist() == [4] * 5  # the same from every bin
     with pytest.raises(InputError, match="DQ: space is one of features, gradients; got 'pixels'"):
         DQ(space="pixels")
     with pytest.raises(InputError, match="n_picks must lie between 0 and the 72 rows; got 73"):
-        greedy_graph_cut_gradients(bench.gradients, 73)
-    no_logits = Workbench(bench.images, given={"features": bench.given["features"]})
+        greedy_graph_cut_gradients(pool.gradients, 73)
+    no_logits = Pool(pool.images, given={"features": pool.given["features"]})
     with pytest.raises(InputError, match="method 'dq' needs gradients"):
-        DQ(space="gradients").choose(no_logits, 3)
+        DQ(space="gradients").select(no_logits, 3)
 
 
 # ------------------------------------------------------------------------------------------------ ADQ
@@ -86,17 +88,19 @@ def test_contrastive_loss_by_hand():
 
 
 def test_contrastive_training_tells_images_apart(blobs):
-    before = contrastive_embedding(blobs, network="small_cnn", seed=0, steps=0)
-    after = contrastive_embedding(blobs, network="small_cnn", seed=0, steps=25)
+    before = contrastive_embedding(blobs, seed=0, steps=0, setting=Setting(network="small_cnn"))
+    after = contrastive_embedding(blobs, seed=0, steps=25, setting=Setting(network="small_cnn"))
     assert after.shape == (60, 64)
     assert np.linalg.norm(after, axis=1) == pytest.approx(np.ones(60), rel=1e-5)
     assert diversity(after) > diversity(before)
-    assert np.array_equal(after, contrastive_embedding(blobs, network="small_cnn", seed=0, steps=25))
+    assert np.array_equal(after, contrastive_embedding(blobs, seed=0, steps=25, setting=Setting(network="small_cnn")))
 
 
 def test_adq_draws_more_from_the_bins_that_score_higher(digits, tmp_path):
     train = digits.train.take(np.flatnonzero(digits.train.labels < 2))
-    found = quantize(train, 0.3, method=ADQ(n_bins=4, alpha=1.0, steps=10), recipe=TINY, store=Store(tmp_path))
+    found = quantize(
+        train, 0.3, method=ADQ(n_bins=4, alpha=1.0, steps=10), setting=Setting(recipe=TINY, store=Store(tmp_path))
+    )
     trace = found.trace
     assert trace["quota"].sum() == len(found) == 72
     assert trace["quota"][:2].sum(axis=1).tolist() == [36, 36]
@@ -109,7 +113,7 @@ def test_adq_draws_more_from_the_bins_that_score_higher(digits, tmp_path):
         shares = sizes * sampling_ratios(trace["representativeness"][label], trace["diversity"][label], sizes, 1.0)
         assert np.abs(trace["quota"][label] - 36 * shares / shares.sum()).max() <= 1
     assert len({tuple(row) for row in trace["quota"][:2]} | {(9, 9, 9, 9)}) > 1  # not DQ's equal shares
-    again = quantize(train, 0.3, method=ADQ(n_bins=4, alpha=1.0, steps=10), recipe=TINY)
+    again = quantize(train, 0.3, method=ADQ(n_bins=4, alpha=1.0, steps=10), setting=Setting(recipe=TINY))
     assert again.ids.tolist() == found.ids.tolist()
     with pytest.raises(InputError, match=r"ADQ: alpha must lie in \[0, 1\]"):
         ADQ(alpha=2)
@@ -147,10 +151,10 @@ def plain_cover(near: list[set[int]], n_picks: int) -> list[int]:
 
 
 def test_each_pick_covers_as_much_as_any_could():
-    from dqas_lib.methods.cal import nearest_neighbours
+    from dqas_lib.methods.cal import nearest_neighbors
 
     features = np.random.default_rng(3).normal(size=(80, 4))
-    near = nearest_neighbours(features, 4)
+    near = nearest_neighbors(features, 4)
     covers = [{j, *near[j].tolist()} for j in range(80)]
     picks = greedy_cover(features, 4, 40)
     open_, taken = set(range(80)), set()
@@ -161,8 +165,8 @@ def test_each_pick_covers_as_much_as_any_could():
         taken.add(int(pick))
         open_ -= covers[pick]
     assert plain_cover(covers, 1)[0] == 5
-    with pytest.raises(InputError, match="neighbours must be at least 1, or None; got 0"):
-        BGFDQ(neighbours=0)
+    with pytest.raises(InputError, match="neighbors must be at least 1, or None; got 0"):
+        BGFDQ(neighbors=0)
 
 
 # ------------------------------------------------------------------------------------------------ controls

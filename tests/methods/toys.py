@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dqas_lib.images import ImageSet
+from dqas_lib.data.image_set import ImageSet
 
 
 def toy_images(labels: np.ndarray, ids: np.ndarray | None = None, n_classes: int | None = None) -> ImageSet:
@@ -17,11 +17,11 @@ def toy_images(labels: np.ndarray, ids: np.ndarray | None = None, n_classes: int
 def random_given(labels: np.ndarray, n_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Random features, logits and dynamics for every method that trains nothing of its own."""
     n = len(labels)
-    centres = rng.normal(0, 2, (n_classes, 6))
+    centers = rng.normal(0, 2, (n_classes, 6))
     logits = rng.normal(0, 1, (n, n_classes))
     logits[np.arange(n), labels] += 1
     return {
-        "features": np.maximum(centres[labels] + rng.normal(0, 1, (n, 6)), 0),
+        "features": np.maximum(centers[labels] + rng.normal(0, 1, (n, 6)), 0),
         "logits": logits,
         "correct": (rng.random((5, n)) < 0.7).astype(np.float32),
         "margin": rng.normal(1, 1, (5, n)),

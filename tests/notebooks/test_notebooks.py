@@ -120,12 +120,14 @@ def check_sensitivity(values):
 
 
 def check_patchify(values):
-    assert all(found["autoencoder"] > found["mean colour"] + 2 for found in values["psnr"].values())
-    assert values["rules"]["damage"] > values["rules"]["importance"] + 3  # dB of what is dropped
+    assert all(found["autoencoder"] > found["mean color"] + 2 for found in values["psnr"].values())
+    assert values["rules"]["importance x error"] > values["rules"]["importance"] + 3  # dB of what is dropped
     assert values["stored_ratio"] == pytest.approx(0.1, abs=1e-3)
     change = {(line["equal"], line["rule"], line["theta"]): line["difference"] for line in values["changes"]}
     assert len(change) == 8
-    assert change["images", "damage", 0.5] > change["images", "importance", 0.5] + 0.05  # -25 against -2 points
+    assert (
+        change["images", "importance x error", 0.5] > change["images", "importance", 0.5] + 0.05
+    )  # -25 against -2 points
 
 
 def check_bins(values):

@@ -1,0 +1,119 @@
+"""Stage 3, bins: GraphCut and DQ's recursive bins, class by class. [DQ, Section 3; paper, Section 3]
+
+Kernel s_ij = 1/2 + 1/2 cos(z_i, z_j). Gain of adding j to S out of the pool V:
+    lambda * sum_{i in V} s_ij - 2 * sum_{i in S} s_ij,
+so the first picks are typical of the pool and later ones unlike those already picked. DQ fills a bin of n/N images
+greedily, removes them from the pool and starts again with S empty: early bins are dense, late ones sparse.
+
+With unit features, sum_{i in S} s_ij = |S|/2 + z_j . sum_S z / 2: the gain is z_j . w plus what is equal for all j,
+with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. In float32 the picks begin to differ
+after some 60, so every choice that float32 leaves open, by a rigorous bound of its rounding, is made in float64. Gains
+within TIE of each other count as equal and go to the lowest position.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+from tqdm.auto import tqdm
+
+from dqas_lib.bins.graph_cut import TIE, greedy_graph_cut
+from dqas_lib.core.errors import InputError
+from dqas_lib.training.features import check_features, unit_rows
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """DQ's bins of every class.
+
+    bin: (N,) int64 bin number of each image within its class, 0 the first (densest); rank: (N,) greedy rank within its
+    bin; n_bins: how many bins were asked for (a class with fewer images has fewer).
+    """
+
+    bin: np.ndarray
+    rank: np.ndarray
+    n_bins: int
+
+    def order(self, members: np.ndarray) -> np.ndarray:
+        """The given positions (of one class) in greedy order: bin by bin, rank by rank."""
+        return members[np.lexsort((self.rank[members], self.bin[members]))]
+
+
+def check_bins(n_bins: int) -> None:
+    """InputError unless n_bins is a whole number >= 1."""
+    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise InputError(f"n_bins must be a whole number >= 1; got {n_bins!r}")
+
+
+def recursive_bins(features: np.ndarray, n_bins: int, *, lambda_val: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Bins of one class: (n,) bin numbers and (n,) ranks.
+
+    features: (n, d) unit rows. Bin sizes differ by at most one, larger ones first; with fewer images than bins every
+    image is a bin of its own. Raises InputError unless n_bins is a whole number >= 1.
+    """
+    check_bins(n_bins)
+    n = len(features)
+    left = np.arange(n)
+    numbers, ranks = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for number in range(min(n_bins, n)):
+        size = n // n_bins + (number < n % n_bins)
+        order = greedy_graph_cut(features[left], size, lambda_val=lambda_val)
+        numbers[left[order]] = number
+        ranks[left[order]] = np.arange(size)
+        left = np.delete(left, order)
+    return numbers, ranks
+
+
+def make_bins(
+    features: "np.ndarray | torch.Tensor",
+    labels: np.ndarray,
+    n_bins: int = 10,
+    *,
+    lambda_val: float = 1.0,
+    device: "str | torch.device | None" = None,
+    progress: bool = False,
+) -> Bins:
+    """Recursive GraphCut bins of every class. [DQ: 10 bins]
+
+    features: (N, d), scaled to unit rows here; labels: (N,). On a CPU as many classes are cut at once as the BLAS has
+    threads, and the result does not depend on how many. Features on a CUDA device, or device="cuda", are cut there
+    (`dqas_lib.device_bins`: the same float64 scores and tie rule).
+    Raises InputError for NaN or infinite features.
+    """
+    if len(features) != len(labels):
+        raise InputError(f"{len(features)} features need as many labels; got {len(labels)}")
+    if device is None and not isinstance(features, np.ndarray):
+        device = features.device
+    if device is not None and str(device) != "cpu":
+        from dqas_lib.bins.on_gpu import recursive_bins_on_device
+
+        check_bins(n_bins)
+        numbers, ranks = recursive_bins_on_device(
+            features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=device
+        )
+        return Bins(numbers, ranks, n_bins)
+    features = check_features(features)
+    numbers, ranks = np.zeros(len(features), dtype=np.int64), np.zeros(len(features), dtype=np.int64)
+
+    def cut(label: int) -> None:
+        members = np.flatnonzero(labels == label)
+        rows = unit_rows(features[members])
+        numbers[members], ranks[members] = recursive_bins(rows, n_bins, lambda_val=lambda_val)
+
+    classes = np.unique(labels)
+    at_once = min(len(classes), _blas_threads())
+    with threadpool_limits(1, "blas") if at_once > 1 else nullcontext(), ThreadPoolExecutor(max(1, at_once)) as pool:
+        done = pool.map(cut, classes)
+        for _ in tqdm(done, total=len(classes), desc="bins, class by class", disable=not progress, leave=False):
+            pass
+    return Bins(numbers, ranks, n_bins)
+
+
+def _blas_threads() -> int:
+    return max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)

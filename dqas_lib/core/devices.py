@@ -1,0 +1,36 @@
+"""Devices: the CPU, or a CUDA card when PyTorch sees one."""
+
+import functools
+
+import torch
+
+from dqas_lib.core.errors import InputError
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device; "auto" is CUDA where there is one.
+
+    Raises:
+        InputError: When this machine has none of that kind.
+    """
+    if device == "auto":
+        return torch.device(default_device())
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'auto'") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r} was asked for, but PyTorch sees no CUDA device: give device='cpu'")
+    return found
+
+
+def default_device() -> str:
+    """Name of the device to use by default: "cuda" where PyTorch sees one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers by instructions of its own (AVX512-BF16, AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of PyTorch cannot tell: no
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

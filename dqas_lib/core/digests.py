@@ -1,0 +1,186 @@
+"""Digests: of settings, and of the code that computed a result.
+
+A cached result depends on what computed it. Its code is the import closure of the modules that do the computing: they,
+and whatever in the library they import, directly or not. Comments, docstrings and the texts of errors do not count, nor
+does what only moves bytes. Packages are looked through: `from dqas_lib.methods import DQ` reaches the file of DQ, not
+the files of all methods.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dqas_lib.core.errors import InputError
+
+LIBRARY = Path(__file__).parents[1]
+NAME = "dqas_lib"
+# they check, keep and name results; none of their lines changes the numbers in one
+NEUTRAL = {f"core/{name}.py" for name in ("checks", "digests", "errors", "files", "registry", "store")}
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal settings give equal text.
+
+    Raises:
+        InputError: For what JSON has no word for: NaN, a NumPy number, a key that is no string.
+    """
+    _check_keys(value)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"settings must be plain JSON values ({error}): give int, float, str, bool or None") from error
+
+
+def _check_keys(value: Any) -> None:
+    # json.dumps would turn {1: x} and {"1": x} into the same text
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"settings must have strings as keys; got {key!r}")
+            _check_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
+
+
+def digest(*parts: bytes | str) -> str:
+    """First 20 hex digits of the SHA-256 of the parts, each preceded by its length."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(f"{len(data)}:".encode())
+        sha.update(data)
+    return sha.hexdigest()[:20]
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    """Takes docstrings away, and from `raise Error(...)` what the error says."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                node.body = body[1:]
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        return node
+
+
+@functools.cache
+def _module_code(path: Path) -> str:
+    return ast.dump(_WithoutTexts().visit(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _file(module: str, library: Path) -> Path | None:
+    """The file of a module of the library; None for anything else."""
+    head, *rest = module.split(".")
+    if head != NAME:
+        return None
+    path = library.joinpath(*rest)
+    for file in (path / "__init__.py", path.with_suffix(".py")):
+        if file.is_file():
+            return file
+    return None
+
+
+@functools.cache
+def imported(file: Path, library: Path) -> frozenset[Path]:
+    """Files of the library that this one imports, at its top or inside a function; packages are looked through."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    found: set[Path] = set()
+    for node in _running(tree):
+        if isinstance(node, ast.Import):
+            found |= {path for alias in node.names if (path := _file(alias.name, library))}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found |= _origin(node.module, alias.name, library)
+    return frozenset(found - {file})
+
+
+def _running(tree: ast.AST) -> Iterable[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            yield node
+            yield from _running(node)
+
+
+def _origin(module: str, name: str, library: Path) -> set[Path]:
+    """The file that `from module import name` reaches, through the package that hands it on."""
+    submodule = _file(f"{module}.{name}", library)
+    if submodule is not None and submodule.name != "__init__.py":
+        return {submodule}
+    file = _file(module, library)
+    if file is None:
+        return set()
+    if file.name != "__init__.py":
+        return {file}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _origin(node.module, alias.name, library)
+    return {file}
+
+
+def closure(modules: Iterable[str], library: Path = LIBRARY) -> list[Path]:
+    """Files of these modules and of all in the library that they import, directly or not, sorted."""
+    waiting = [file for module in modules if (file := _file(module, library))]
+    found: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported(file, library)
+    return sorted(found)
+
+
+def code_digest(paths: Iterable[Path], library: Path = LIBRARY) -> str:
+    """Digest of what these files of the library do; see the head of this file."""
+    parts = [platform.python_version_tuple()[0]]
+    for path in paths:
+        name = path.relative_to(library).as_posix()
+        if name not in NEUTRAL and path.name != "__init__.py":
+            parts += [name, _module_code(path)]
+    return digest(*parts)
+
+
+@functools.cache
+def _closure_digest(modules: tuple[str, ...], library: Path) -> str:
+    return code_digest(closure(modules, library), library)
+
+
+def digest_of(*code: Any) -> str:
+    """Digest of the code of some results.
+
+    Args:
+        code: Functions, classes or modules that compute it (or names of modules); what they import counts too.
+
+    Raises:
+        InputError: When one of them is not written in this library: its changes could not be noticed.
+    """
+    modules = []
+    for part in code:
+        module = part if isinstance(part, str) else getattr(part, "__module__", None) or getattr(part, "__name__", "")
+        if _file(module, LIBRARY) is None:
+            raise InputError(f"{part!r} is no code of {NAME}: results of it are not kept, as its changes go unnoticed")
+        modules.append(module)
+    return _closure_digest(tuple(sorted(set(modules))), LIBRARY)
+
+
+def is_ours(part: Any) -> bool:
+    """Whether a function or class is written in this library."""
+    return _file(getattr(part, "__module__", "") or "", LIBRARY) is not None
+
+
+@functools.cache
+def library_digest() -> str:
+    """Digest of all code of the library."""
+    return code_digest(sorted(LIBRARY.rglob("*.py")))

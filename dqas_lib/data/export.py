@@ -1,0 +1,60 @@
+"""Images for other tools: a folder of PNG files and a table."""
+
+import csv
+import io
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.data.image_set import ImageSet
+
+TABLE = "images.csv"
+
+
+def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False) -> Path:
+    """Write <path>/<class>/<name>.png, lossless, and <path>/images.csv with columns file, class, label, id.
+
+    Class folders have the names of the classes where a file system can hold them, else their number and what can be
+    kept of the name; files are named by id, or by place and id where ids are texts. The folder is complete when it
+    appears. Gives its path. Raises InputError when it exists, DataError when it cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already: give another path")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    folders = _folder_names(images.class_names)
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "class", "label", "id"])
+    try:
+        for folder in folders:
+            (temporary / folder).mkdir(parents=True)
+        samples = zip(images.images, images.labels.tolist(), images.ids.tolist(), strict=True)
+        for place, (pixels, label, id_) in enumerate(tqdm(samples, total=len(images), disable=not progress)):
+            name = f"{id_:06d}.png" if isinstance(id_, int) else f"{place:06d}-{_plain(Path(id_).stem)}.png"
+            Image.fromarray(pixels).save(temporary / folders[label] / name)
+            table.writerow([f"{folders[label]}/{name}", images.class_names[label], label, id_])
+        (temporary / TABLE).write_bytes(text.getvalue().encode())
+        temporary.rename(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror or error}): free space there") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _plain(name: str) -> str:
+    """What every file system holds of a name: letters, digits, '_', '-', at most 60."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-")[:60]
+
+
+def _folder_names(class_names: tuple[str, ...]) -> list[str]:
+    safe = all(re.fullmatch(r"\w[\w -]{0,60}", name) and name == name.strip() for name in class_names)
+    if safe and len({name.casefold() for name in class_names}) == len(class_names):
+        return list(class_names)
+    return [f"{label:03d}-{_plain(name)}" for label, name in enumerate(class_names)]

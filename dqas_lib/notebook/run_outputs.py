@@ -1,0 +1,43 @@
+"""TODO."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.files import write_atomically
+from dqas_lib.core.store import versions
+
+
+def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """In a run, write the rows to tables/<name>.csv of the run; gives the rows back, to be shown."""
+    folder = run_folder()
+    if folder is not None:
+        write_atomically(folder / "tables" / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+    return rows
+
+
+def finish(values: Mapping[str, Any]) -> None:
+    """A notebook's last call: in a run, write result.json, which says that the notebook got to its end.
+
+    values: what the notebook found, as plain JSON values (NaN is refused).
+    """
+    folder = run_folder()
+    if folder is None:
+        return
+    result = {"finished": True, "values": dict(values), "versions": versions()}
+    try:
+        content = json.dumps(result, indent=1, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"finish() takes plain JSON values: {error}") from error
+    write_atomically(folder / "result.json", content)
+
+
+def run_folder() -> Path | None:
+    """The folder of the papermill run this notebook is executed in, or None."""
+    folder = os.environ.get("DQAS_RUN_DIR")
+    return Path(folder) if folder else None

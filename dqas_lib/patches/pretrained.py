@@ -1,0 +1,71 @@
+"""TODO."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.patches.masks import default_patch_size, grid_of
+
+
+class PretrainedAutoencoder:
+    """A ViT-MAE of the `transformers` package. [DQ, Section 3.4]
+
+    source: a folder or hub name with its weights, e.g. "facebook/vit-mae-base". The image is enlarged so that one of
+    its patches covers one patch of the network, and the network's positions are interpolated to that grid.
+    Raises InputError when `transformers` is absent or the weights predict normalized patches (they cannot be painted
+    back), DataError when the weights cannot be loaded.
+    """
+
+    def __init__(self, source: str | Path, *, size: int, patch_size: int | None = None) -> None:
+        try:
+            from transformers import ViTMAEForPreTraining
+        except ImportError as error:
+            raise InputError(
+                "the pretrained autoencoder needs the package transformers, which is not installed: "
+                "pip install 'dqas-kit[pretrained]', or use the small one"
+            ) from error
+        try:
+            model = ViTMAEForPreTraining.from_pretrained(str(source), use_safetensors=True)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"no ViT-MAE weights (safetensors) at {str(source)!r} ({reason}): give a folder or hub name with them"
+            ) from error
+        if model.config.norm_pix_loss:
+            raise InputError(
+                f"{str(source)!r} predicts normalized patches, whose mean and contrast are lost: "
+                "use weights trained with norm_pix_loss=False"
+            )
+        self.source = str(source)
+        self.size = size
+        self.patch_size = default_patch_size(size) if patch_size is None else patch_size
+        self.grid = grid_of(size, self.patch_size)
+        self.model = model.eval()
+
+    def fill(self, images: Tensor, kept: Tensor) -> Tensor:
+        """See `Autoencoder.fill`."""
+        model = self.model.to(images.device)
+        b, n_patches = kept.shape
+        p = model.config.patch_size
+        model.config.mask_ratio = 1 - (int(kept[0].sum()) + 0.5) / n_patches  # the network keeps int(G (1 - ratio))
+        mean = torch.tensor([0.485, 0.456, 0.406], device=images.device) * 255
+        std = torch.tensor([0.229, 0.224, 0.225], device=images.device) * 255
+        side = self.grid * p
+        x = ((images.float() - mean) / std).permute(0, 3, 1, 2)
+        mask = kept.reshape(b, 1, self.grid, self.grid).to(x.dtype)
+        x = x * mask.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
+        x = functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+        logits = model(x, noise=(~kept).float(), interpolate_pos_encoding=True).logits
+        pixels = logits.reshape(b, self.grid, self.grid, p, p, 3).transpose(2, 3).reshape(b, side, side, 3)
+        small = functional.interpolate(
+            pixels.permute(0, 3, 1, 2), size=(self.size, self.size), mode="bilinear", antialias=True
+        )
+        return small.permute(0, 2, 3, 1) * std + mean
+
+    def describe(self) -> dict[str, Any]:
+        """See `Autoencoder.describe`."""
+        return {"kind": "pretrained", "source": self.source, "size": self.size, "patch_size": self.patch_size}

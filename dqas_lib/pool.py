@@ -1,0 +1,230 @@
+"""The pool: the images a method selects from, and work on them that several methods share, done once.
+
+Shared work is done on the images in the order of their ids, so that it does not depend on the order they come in, and
+kept in the setting's store.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from dqas_lib.bins.bins import Bins, make_bins
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import check_seed, derive
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.training.dynamics import training_dynamics
+from dqas_lib.training.features import extract
+from dqas_lib.training.gradients import Gradients
+from dqas_lib.training.networks import Network, make_network
+from dqas_lib.training.recipes import scaled
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import TrainingResult, train
+
+NEEDS = ("labels", "features", "logits", "gradients", "dynamics", "network")
+DYNAMICS = ("correct", "margin", "el2n", "grand")
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The images a method selects from, and shared work on them.
+
+    Args:
+        images: The training images.
+        seed: Of the selection: every random draw derives from it.
+        setting: Network, recipe and device of the learner, and the store.
+        given: Shared work done elsewhere, name -> array with a row per image: "features" (N, d), "logits" (N, C), and
+            of the dynamics "correct", "margin", "el2n", "grand", each (E, N). Then nothing is trained here, and what is
+            not in it is missing.
+        labeled: False for a pool whose labels are unknown.
+        seconds: Collects the time spent, by stage.
+
+    Raises:
+        InputError: When given work has not a row per image, or the seed is no whole number >= 0.
+    """
+
+    images: ImageSet
+    seed: int = 0
+    setting: Setting = field(default_factory=Setting)
+    given: Mapping[str, np.ndarray] | None = None
+    labeled: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name, values in (self.given or {}).items():
+            axis = 0 if name in ("features", "logits") else 1
+            if np.ndim(values) != 2 or np.shape(values)[axis] != len(self.images):
+                expected = f"({len(self.images)}, ...)" if axis == 0 else f"(checkpoints, {len(self.images)})"
+                raise InputError(f"given {name!r} must be {expected}; got {np.shape(values)}")
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """What shared work depends on, for store keys and provenance."""
+        return {"images": self.images.fingerprint(), "seed": self.seed, **self.setting.key}
+
+    @cached_property
+    def by_id(self) -> np.ndarray:
+        """(N,) positions in the order of the ids."""
+        return np.argsort(self.images.ids, kind="stable")
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """What of NEEDS there is, or can be computed here."""
+        if self.given is None:
+            return NEEDS if self.labeled else ()
+        there = {"labels": self.labeled, "features": "features" in self.given, "logits": "logits" in self.given}
+        there["gradients"] = all(there.values())
+        there["dynamics"] = set(DYNAMICS) <= set(self.given)
+        return tuple(name for name in NEEDS if there.get(name))
+
+    def check(self, method: Any, *also: str) -> None:
+        """InputError that names what the method needs and the pool does not have."""
+        missing = [name for name in (*getattr(method, "needs", ()), *also) if name not in self.available]
+        if missing:
+            raise InputError(
+                f"method {method.name!r} needs {', '.join(missing)}, which the pool does not have: "
+                f"it has {', '.join(self.available) or 'nothing but images'}"
+            )
+
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        compute: Callable[[], Mapping[str, Any]],
+        code: tuple[Any, ...],
+    ) -> dict[str, np.ndarray]:
+        """A stage's result, from the store when it is there; its seconds are added up under `name`.
+
+        code: what computes it, in this library (`Store.load_or_compute`).
+        """
+        started = time.perf_counter()
+        store = self.setting.store
+        if store is None or self.given is not None:
+            result = {key: np.asarray(value) for key, value in compute().items()}
+        else:
+            result = store.load_or_compute(
+                name, {**self.key, **settings}, compute, device=self.key["device"], code=code
+            )
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        return result
+
+    def train(
+        self, images: ImageSet, *, seed: int, evaluate_on: ImageSet | None = None, scale: float | None = None
+    ) -> TrainingResult:
+        """Train the setting's network on some images; scale: factor on the recipe's length."""
+        setting = self.setting if scale is None else self.setting.replace(recipe=scaled(self.setting.recipe, scale))
+        return train(images, setting=setting, seed=seed, evaluate_on=evaluate_on)
+
+    def outputs(self, network: Network) -> dict[str, np.ndarray]:
+        """Features (N, d) and logits (N, C) of all the images by a trained network, float32."""
+        features = np.empty((len(self.images), network.head.in_features), dtype=np.float32)
+        features[self.by_id] = extract(network, self.images.images[self.by_id], device=self.setting.device)
+        head = network.head
+        logits = features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
+        return {"features": features, "logits": logits}
+
+    @cached_property
+    def reference(self) -> dict[str, np.ndarray]:
+        """Features (N, d) and logits (N, C), float32, by a network trained on all the images, and its weights."""
+        if self.given is not None:
+            return dict(self.given)
+
+        def compute() -> dict[str, np.ndarray]:
+            network = self.train(self.images.take(self.by_id), seed=self.seed).network
+            weights = {f"weights.{key}": value.cpu().numpy() for key, value in network.state_dict().items()}
+            return {**self.outputs(network), **weights}
+
+        return self.stage("features", {}, compute, (train, extract))
+
+    @property
+    def features(self) -> np.ndarray:
+        """(N, d) float32 penultimate activations by a network trained on all the images."""
+        return self._shared("features")
+
+    @property
+    def logits(self) -> np.ndarray:
+        """(N, C) float32 logits by a network trained on all the images."""
+        return self._shared("logits")
+
+    def _shared(self, name: str) -> np.ndarray:
+        if name not in self.reference:
+            raise InputError(f"the pool was given no {name}: it has {', '.join(self.reference)}")
+        return self.reference[name]
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Last-layer gradients of the network trained on all the images, in factors."""
+        return Gradients.of(self.features, self.logits, self.images.labels)
+
+    @cached_property
+    def trained(self) -> Network:
+        """The network trained on all the images, in evaluation mode, on the setting's device."""
+        network = make_network(self.setting.network, self.images.n_classes, self.images.size, self.seed)
+        weights = {key[8:]: value for key, value in self.reference.items() if key.startswith("weights.")}
+        if not weights:
+            raise InputError("the pool was given features, not a network")
+        network.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()})
+        return network.to(self.setting.device).eval()
+
+    def dynamics(self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20) -> dict[str, np.ndarray]:
+        """Training dynamics on all the images: "step" (E,), "correct", "margin", "el2n", "grand", each (E, N).
+
+        run: which of several networks; scale: factor on the recipe's length; checkpoints: E.
+        """
+        if self.given is not None:
+            return dict(self.given)
+
+        def compute() -> dict[str, np.ndarray]:
+            found = training_dynamics(
+                self.images.take(self.by_id),
+                setting=self.setting.replace(recipe=scaled(self.setting.recipe, scale)),
+                seed=derive(self.seed, "dynamics", run),
+                checkpoints=checkpoints,
+            )
+            back = np.argsort(self.by_id)
+            return {name: values if name == "step" else values[:, back] for name, values in found.items()}
+
+        settings = {"run": run, "scale": scale, "checkpoints": checkpoints}
+        return self.stage("dynamics", settings, compute, (training_dynamics,))
+
+    def held_out(self, fraction: float) -> dict[str, np.ndarray]:
+        """Features and logits of all the images by a network that never saw the held-out ones, and `held` (N,) bool.
+
+        The held-out images are those of `ImageSet.hold_out(fraction, seed)`. Given features and logits are used as
+        they are.
+        """
+        images = self.images
+        _, held = images.hold_out(fraction, self.seed)
+        mask = np.zeros(len(images), dtype=bool)
+        mask[images.positions(held.ids)] = True
+        if self.given is not None:
+            return {**self.reference, "held": mask}
+
+        def compute() -> dict[str, np.ndarray]:
+            seen = self.by_id[~mask[self.by_id]]
+            return {**self.outputs(self.train(images.take(seen), seed=self.seed).network), "held": mask}
+
+        return self.stage("held out", {"fraction": fraction}, compute, (train, extract))
+
+    def bins(self, n_bins: int) -> Bins:
+        """Recursive GraphCut bins of every class in the space of `features`."""
+
+        def compute() -> dict[str, np.ndarray]:
+            order, setting = self.by_id, self.setting
+            bins = make_bins(
+                self.features[order],
+                self.images.labels[order],
+                n_bins,
+                device=setting.device,
+                progress=setting.progress,
+            )
+            back = np.argsort(order)
+            return {"bin": bins.bin[back], "rank": bins.rank[back]}
+
+        found = self.stage("bins", {"n_bins": n_bins}, compute, (train, extract, make_bins))
+        return Bins(found["bin"], found["rank"], n_bins)

@@ -1,0 +1,81 @@
+"""Contrastive embedding: a network trained, without labels, to tell two views of an image from views of others.
+
+NT-Xent loss (SimCLR, Chen et al., ICML 2020): two random crops (mirrored where the images may be, with other brightness
+and contrast) of every image of a batch; the cosine of an image's two views, over a temperature, is to be larger than
+that of all other pairs.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dqas_lib.core.seeds import derive, torch_generator
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.training.features import extract
+from dqas_lib.training.networks import make_network
+from dqas_lib.training.optimizers import MomentumSGD
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import augment, threads
+
+TEMPERATURE = 0.2
+
+
+def contrastive_loss(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """NT-Xent of (B, d) embeddings of the two views: mean over the 2B views of -log softmax at the partner."""
+    z = functional.normalize(torch.cat([first, second]), dim=1)
+    likeness = z @ z.T / temperature
+    likeness.fill_diagonal_(-torch.inf)
+    partner = torch.arange(len(z), device=z.device).roll(len(first))
+    return functional.cross_entropy(likeness, partner)
+
+
+def contrastive_embedding(
+    images: ImageSet,
+    *,
+    setting: Setting,
+    seed: int,
+    steps: int = 200,
+    batch_size: int = 64,
+    dim: int = 64,
+) -> np.ndarray:
+    """(N, dim) unit embeddings of the images: features and a two-layer head after `steps` contrastive steps."""
+    network, where = setting.network, torch.device(setting.device)
+    with threads(network, where):
+        model = make_network(network, images.n_classes, images.size, derive(seed, "contrastive"))
+        model.normalize_by(images.images)
+        width = model.head.in_features
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "contrastive head"))
+            head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
+        model, head = model.to(where), head.to(where)
+        if len(images) > 1:
+            _fit(model, head, images, seed, where, steps, min(batch_size, len(images)))
+        with torch.inference_mode():
+            features = torch.from_numpy(extract(model, images.images, device=where)).to(where)
+            return functional.normalize(head(features), dim=1).cpu().numpy()
+
+
+def _fit(model, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int) -> None:
+    pad = max(1, round(0.125 * images.size))
+    pixels = functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad))
+    rng = torch_generator(seed, "contrastive batches")
+    parameters = [*model.stages.parameters(), *head.parameters()]
+    optimizer = MomentumSGD(parameters, momentum=0.9, weight_decay=1e-4, nesterov=False)
+    model.train()
+    for _ in range(steps):
+        picks = torch.randperm(len(images), generator=rng)[:batch].to(device)
+        views = [_jitter(augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng), rng) for _ in range(2)]
+        first, second = head(model.features(torch.cat(views))).chunk(2)
+        loss = contrastive_loss(first, second)
+        loss.backward()
+        optimizer.step(0.05)
+    model.eval()
+
+
+def _jitter(batch: Tensor, rng: torch.Generator) -> Tensor:
+    """Contrast and brightness changed by up to 40 %, image by image."""
+    change = (0.6 + 0.8 * torch.rand(2, len(batch), 1, 1, 1, generator=rng)).to(batch.device)
+    x = batch.float()
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return ((x - mean) * change[0] + mean * change[1]).clamp(0, 255)

@@ -1,0 +1,59 @@
+"""Stage 2, features: unit features of the (reconstructed) images.
+
+DQAS cuts its bins in the feature space of the images that are really trained on. [paper, patchified-image-aware]
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from dqas_lib.core.errors import InputError
+from dqas_lib.training.networks import Network
+
+
+def _in_batches(function: nn.Module, images: np.ndarray, device: torch.device, batch_size: int) -> np.ndarray:
+    outputs = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        for start in range(0, len(images), batch_size):
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            outputs.append(function(block).float())
+    return torch.cat(outputs).cpu().numpy() if outputs else np.zeros((0, 0), dtype=np.float32)
+
+
+def predict(
+    network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
+) -> np.ndarray:
+    """(N, C) float32 logits of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
+    network.eval()
+    return _in_batches(network, images, torch.device(device), batch_size)
+
+
+def extract(
+    network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
+) -> np.ndarray:
+    """(N, d) float32 penultimate activations of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
+    network.eval()
+    return _in_batches(network.features, images, torch.device(device), batch_size)
+
+
+def check_features(features: np.ndarray) -> np.ndarray:
+    """The (N, d) features as an array; InputError when they have another shape, or a value is NaN or infinite."""
+    features = np.asarray(features)
+    if features.ndim != 2:
+        raise InputError(f"features must be (N, d); got shape {features.shape}")
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"features of {bad.sum()} of {len(features)} images are NaN or infinite (first: row {bad.argmax()})"
+        )
+    return features
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """(N, d) rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
+
+    Raises InputError when a value is NaN or infinite.
+    """
+    features = check_features(features).astype(np.float32, copy=False)
+    norms = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
+    return features / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]

@@ -1,0 +1,185 @@
+"""Networks: name, classes -> `Network` with `feature_map()`, `features()` and `head`.
+
+Every network takes uint8 (or 0...255 float) images (B, H, W, 3) and normalizes them itself, so that what was trained
+and what is evaluated, explained or stored can never disagree about normalization. A (B, H, W, 3) tensor seen as
+(B, 3, H, W) is already in channels_last memory order, the fast one for convolutions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.seeds import derive
+
+
+class Network(nn.Module):
+    """Stages that give a map of features (convolutions, or the tokens of a transformer), mean pooling, linear head.
+
+    The pooling + linear head is what makes Grad-CAM a closed form and last-layer gradients factorize.
+    """
+
+    def __init__(self, stages: nn.Module, dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.stages = stages
+        self.head = nn.Linear(dim, n_classes)
+        self.register_buffer("mean", torch.full((3,), 127.5))
+        self.register_buffer("std", torch.full((3,), 64.0))
+
+    def normalize_by(self, images: np.ndarray) -> None:
+        """Take channel means and deviations from (N, H, W, 3) uint8 training images."""
+        counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+        levels = np.arange(256)
+        for channel, count in enumerate(counts):
+            mean = (count * levels).sum() / count.sum()
+            variance = (count * (levels - mean) ** 2).sum() / count.sum()
+            self.mean[channel] = mean
+            self.std[channel] = max(variance**0.5, 1.0)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) images -> (B, d, h, w) activations of the last convolutional stage."""
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        return self.stages(x.permute(0, 3, 1, 2))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) images -> (B, d) penultimate activations: the pooled feature map."""
+        return self.feature_map(images).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) images -> (B, C) logits."""
+        return self.head(self.features(images))
+
+
+def _small_cnn(n_classes: int, size: int) -> Network:
+    """Three 3x3 convolutions of 24, 48, 96 channels; the side is halved until 2 to 4 pixels are left. [ours]
+
+    Made for CPUs: pooling before normalization saves three quarters of the element-wise work.
+    """
+    layers: list[nn.Module] = []
+    inputs, side = 3, size
+    for outputs in (24, 48, 96):
+        layers.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+        if side > 3:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        inputs = outputs
+    return Network(nn.Sequential(*layers), 96, n_classes)
+
+
+def _resnet(net: nn.Module, n_classes: int) -> Network:
+    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images."""
+    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    stages = nn.Sequential(stem, net.bn1, nn.ReLU(inplace=True), net.layer1, net.layer2, net.layer3, net.layer4)
+    return Network(stages, net.fc.in_features, n_classes)
+
+
+def _resnet18(n_classes: int, size: int) -> Network:
+    """ResNet-18 with a 3x3 stem and no max-pool. [paper, Section 4: ResNet-18]"""
+    from torchvision.models import resnet18
+
+    return _resnet(resnet18(), n_classes)
+
+
+def _resnet50(n_classes: int, size: int) -> Network:
+    """ResNet-50 with a 3x3 stem and no max-pool. [DQ, cross-architecture]"""
+    from torchvision.models import resnet50
+
+    return _resnet(resnet50(), n_classes)
+
+
+def _vgg16(n_classes: int, size: int) -> Network:
+    """The 13 convolutions of VGG-16 with batch normalization, global average pooling, one linear layer.
+
+    As usual for small images; max-pools that would leave less than one pixel are left out.
+    """
+    from torchvision.models import vgg16_bn
+
+    layers, side = [], size
+    for layer in vgg16_bn().features:
+        if isinstance(layer, nn.MaxPool2d):
+            if side < 2:
+                continue
+            side //= 2
+        layers.append(layer)
+    return Network(nn.Sequential(*layers), 512, n_classes)
+
+
+def sincos_positions(grid: int, width: int) -> Tensor:
+    """(grid * grid, width) fixed sine-cosine positions: half for the row, half for the column. [MAE]"""
+    if width % 4:
+        raise InputError(f"the width of a transformer must be a multiple of 4; got {width}")
+    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
+    side = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows = side[:, None].expand(grid, grid, -1)
+    columns = side[None].expand(grid, grid, -1)
+    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width).float()
+
+
+class _TokenStages(nn.Module):
+    """(B, 3, H, W) images -> (B, width, h, w) normalized tokens of a pre-norm transformer encoder."""
+
+    def __init__(self, size: int, patch: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.register_buffer("positions", sincos_positions(size // patch, width), persistent=False)
+        block = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(block, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        embedded = self.embed(x)
+        tokens = self.encoder(embedded.flatten(2).transpose(1, 2) + self.positions)
+        return tokens.transpose(1, 2).unflatten(2, embedded.shape[2:])
+
+
+def _small_vit(n_classes: int, size: int) -> Network:
+    """A small vision transformer: 8 x 8 patches, 6 blocks of width 192 with 3 heads, pooled tokens. [ours]
+
+    Width and heads of ViT-Tiny; sine-cosine positions and averaged tokens instead of a class token [Beyer et al., 2022:
+    "Better plain ViT baselines"], so that the head stays pooling + linear.
+    Raises InputError for a side that is no multiple of 8.
+    """
+    if size % 8:
+        raise InputError(f"small_vit cuts images into 8 x 8 patches: their side must be a multiple of 8; got {size}")
+    return Network(_TokenStages(size, size // 8, width=192, depth=6, heads=3), 192, n_classes)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A registered network: its builder (classes, image side -> Network), what it is for, the number of torch
+    threads it is fastest with on a CPU (None: as many as there are), and the peak learning rate of AdamW where it is
+    not trained by the recipe's SGD."""
+
+    build: Callable[[int, int], Network]
+    purpose: str
+    threads: int | None = None
+    adam_lr: float | None = None
+
+
+NETWORKS = {
+    "small_cnn": Architecture(_small_cnn, "small convolutional network for CPUs, 8 to 64 px", threads=1),
+    "resnet18": Architecture(_resnet18, "ResNet-18 with a 3x3 stem, the field's standard, for GPUs"),
+    "resnet50": Architecture(_resnet50, "ResNet-50 with a 3x3 stem, for GPUs: cross-architecture"),
+    "vgg16": Architecture(_vgg16, "VGG-16 with batch normalization, for GPUs: cross-architecture"),
+    "small_vit": Architecture(_small_vit, "small vision transformer, for GPUs: cross-architecture", adam_lr=1e-3),
+}
+
+
+def make_network(name: str, n_classes: int, size: int, seed: int) -> Network:
+    """A freshly initialized network in channels_last order; equal seeds give equal weights.
+
+    name: one of NETWORKS; size: side of the images in pixels. Raises InputError for an unknown name.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"unknown network {name!r}: the known ones are {', '.join(NETWORKS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights", name))
+        network = NETWORKS[name].build(n_classes, size)
+    return network.to(memory_format=torch.channels_last)

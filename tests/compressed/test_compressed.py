@@ -1,0 +1,277 @@
+"""The compressed folder: what comes back, what a changed byte does, what an interrupted save leaves."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from dqas_lib import open_compressed
+from dqas_lib.compressed import write as compressed
+from dqas_lib.compressed.codecs import CODECS, Codec, coded
+from dqas_lib.compressed.write import save_compressed
+from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.patches import masks as patches
+from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
+from dqas_lib.patches.reconstruct import reconstruct
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(Shape(8, 2, width=16, depth=1, decoder_width=16))
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    for part in model.state_dict().values():
+        part.copy_(part.half().float())
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def reduced(digits, autoencoder):
+    """(images with patches painted in, masks) of 100 digits at theta 25 %."""
+    some = digits.train.take(np.arange(100, 200))
+    kept = patches.keep_mask(np.random.default_rng(0).random((100, 16)), 0.25)
+    return some.with_images(reconstruct(autoencoder, some.images, kept)), kept
+
+
+@pytest.fixture
+def folder(tmp_path, reduced, autoencoder):
+    images, kept = reduced
+    return save_compressed(tmp_path / "set", images, kept=kept, autoencoder=autoencoder, settings={"seed": 3})
+
+
+FILES = ["autoencoder.safetensors", "ids.npy", "labels.npy", "manifest.json", "masks.npy", "patches-000.webp"]
+
+
+class TestRoundTrip:
+    def test_everything_comes_back(self, folder, reduced):
+        images, kept = reduced
+        opened = open_compressed(folder)
+        assert opened.reproduced
+        assert np.array_equal(opened.images.images, images.images)
+        assert np.array_equal(opened.images.labels, images.labels)
+        assert np.array_equal(opened.images.ids, images.ids)
+        assert opened.images.ids.dtype == images.ids.dtype
+        assert np.array_equal(opened.kept, kept)
+        assert opened.images.class_names == images.class_names
+        assert (opened.images.name, opened.images.mirror) == ("digits", False)
+        assert opened.manifest["settings"] == {"seed": 3}
+        assert opened.manifest["kept_patches"] == 1200
+
+    def test_is_a_torch_dataset(self, folder, reduced):
+        opened = open_compressed(folder)
+        assert isinstance(opened, torch.utils.data.Dataset)
+        assert len(opened) == 100
+        image, label = opened[7]
+        assert image.shape == (3, 8, 8)
+        assert image.dtype == torch.float32
+        assert np.array_equal((image * 255).round().byte().permute(1, 2, 0).numpy(), reduced[0].images[7])
+        assert label == reduced[0].labels[7]
+        batches = list(DataLoader(opened, batch_size=32))
+        assert sum(len(labels) for _, labels in batches) == 100
+        assert torch.equal(batches[0][1], torch.from_numpy(reduced[0].labels[:32]))
+        halved = open_compressed(folder, transform=lambda x: x / 2)
+        assert torch.equal(halved[7][0], image / 2)
+
+    def test_bytes_are_those_on_disk(self, folder):
+        opened = open_compressed(folder)
+        on_disk = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+        assert opened.sizes == on_disk
+        assert sorted(on_disk) == FILES
+        assert opened.total_bytes == sum(on_disk.values())
+
+    def test_dropped_patches_are_not_in_the_folder(self, folder, reduced):
+        """The sheet shows them black, whatever they were; nothing else in the folder holds pixels."""
+        with Image.open(folder / "patches-000.webp") as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))
+        images, kept = reduced
+        known = patches.pixel_mask(kept, 8)
+        columns = pixels.shape[1] // 8
+        for i in range(100):
+            row, column = divmod(i, columns)
+            found = pixels[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
+            assert (found[~known[i]] == 0).all()
+            assert np.array_equal(found[known[i]], images.images[i][known[i]])
+
+    def test_nothing_dropped_needs_no_autoencoder(self, tmp_path, blobs):
+        opened = open_compressed(save_compressed(tmp_path / "whole", blobs))
+        assert opened.autoencoder is None
+        assert "autoencoder.safetensors" not in opened.sizes
+        assert np.array_equal(opened.images.images, blobs.images)
+        assert opened.kept.all()
+
+    def test_text_ids_and_odd_names(self, tmp_path):
+        rng = np.random.default_rng(0)
+        ids = np.array(["a/ü 1.png", 'b/"x"\n.png', "c/3.png"])
+        names = ("cat", "naïve, \n", "")
+        images = ImageSet(rng.integers(0, 256, (3, 7, 7, 3), dtype=np.uint8), np.array([0, 2, 1]), ids, names, "own")
+        opened = open_compressed(save_compressed(tmp_path / "x", images))
+        assert opened.images.ids.tolist() == ids.tolist()
+        assert opened.images.class_names == names
+        assert np.array_equal(opened.images.images, images.images)
+
+    def test_many_sheets(self, tmp_path, monkeypatch, digits):
+        monkeypatch.setattr(compressed, "_SHEET_PIXELS", 40 * 40)
+        some = digits.train.take(np.arange(63))
+        folder = save_compressed(tmp_path / "sheets", some)
+        assert len(list(folder.glob("patches-*.webp"))) == 3
+        assert np.array_equal(open_compressed(folder).images.images, some.images)
+
+    def test_large_and_negative_ids(self, tmp_path, blobs):
+        for ids in (np.arange(60) * 10**15, np.arange(60) - 30):
+            images = ImageSet(blobs.images, blobs.labels, ids, blobs.class_names)
+            folder = save_compressed(tmp_path / str(ids[1]), images)
+            assert np.array_equal(open_compressed(folder).images.ids, ids)
+
+    def test_a_set_without_images(self, tmp_path, blobs):
+        opened = open_compressed(save_compressed(tmp_path / "none", blobs.take(np.arange(0))))
+        assert len(opened) == 0
+        assert opened.images.images.shape == (0, 8, 8, 3)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", FILES)
+    @pytest.mark.parametrize("place", [0.0, 0.35, 0.999])
+    def test_a_changed_byte_names_the_file(self, folder, name, place):
+        content = bytearray((folder / name).read_bytes())
+        content[int(place * len(content))] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name} .*(damaged|not the manifest)"):
+            open_compressed(folder)
+
+    def test_every_byte_of_the_manifest_counts(self, folder):
+        content = (folder / "manifest.json").read_bytes()
+        for place in range(len(content)):
+            spoiled = bytearray(content)
+            spoiled[place] = 0x39 if content[place] in b" \n" or chr(content[place]).isdigit() else 0x20
+            if bytes(spoiled) == content:
+                continue
+            (folder / "manifest.json").write_bytes(spoiled)
+            with pytest.raises(DataError, match=r"manifest\.json"):
+                open_compressed(folder)
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_missing_file_is_named(self, folder, name):
+        (folder / name).unlink()
+        with pytest.raises(DataError, match=f"{name}.* is missing"):
+            open_compressed(folder)
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_shortened_file_is_named(self, folder, name):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1])
+        with pytest.raises(DataError, match=f"{name} .*damaged"):
+            open_compressed(folder)
+
+    def test_a_newer_version(self, folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["version"] = 2
+        (folder / "manifest.json").write_bytes(compressed._dump(manifest))
+        with pytest.raises(DataError, match=r"format version 2, this library reads up to 1: update the library"):
+            open_compressed(folder)
+
+    def test_a_consistent_manifest_of_wrong_content(self, folder):
+        """Checksums can be right and the content wrong all the same: still one clear sentence."""
+        manifest = json.loads((folder / "manifest.json").read_text())
+
+        def write(name, content):
+            (folder / name).write_bytes(content)
+            changed = json.loads(json.dumps(manifest))
+            changed["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            (folder / "manifest.json").write_bytes(compressed._dump(changed))
+
+        masks = (folder / "masks.npy").read_bytes()
+        write("masks.npy", compressed._npy(np.zeros((99, 2), dtype=np.uint8)))
+        with pytest.raises(DataError, match="do not fit the 100 images"):
+            open_compressed(folder)
+        (folder / "masks.npy").write_bytes(masks)
+        write("labels.npy", b"no array")
+        with pytest.raises(DataError, match=r"labels\.npy is no array"):
+            open_compressed(folder)
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(DataError, match=r"manifest\.json is missing"):
+            open_compressed(tmp_path / "absent")
+        (tmp_path / "manifest.json").write_text('{"format": "other", "version": 1}')
+        with pytest.raises(DataError, match="not the manifest of a compressed set"):
+            open_compressed(tmp_path)
+
+
+class TestSaving:
+    def test_an_existing_path_is_not_overwritten_unasked(self, folder, tmp_path, reduced, autoencoder, blobs):
+        images, kept = reduced
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        with pytest.raises(InputError, match="exists already: give another path"):
+            save_compressed(folder, images, kept=kept, autoencoder=autoencoder)
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+        save_compressed(folder, blobs, overwrite=True)
+        assert open_compressed(folder).images.name == "blobs"
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "letter.txt").write_text("dear")
+        with pytest.raises(InputError, match="is no compressed set"):
+            save_compressed(tmp_path / "mine", blobs, overwrite=True)
+        assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+    def test_an_interrupted_save_leaves_nothing(self, folder, tmp_path, reduced, autoencoder, monkeypatch):
+        images, kept = reduced
+        write = compressed._write
+
+        def full_disk(path, content):
+            if path.name.startswith("labels"):
+                raise OSError("no space left on device")
+            write(path, content)
+
+        monkeypatch.setattr(compressed, "_write", full_disk)
+        with pytest.raises(DataError, match=r"cannot be written .no space left on device"):
+            save_compressed(tmp_path / "new", images, kept=kept, autoencoder=autoencoder)
+        with pytest.raises(DataError, match=r"cannot be written .no space left on device"):
+            save_compressed(folder, images, kept=kept, autoencoder=autoencoder, overwrite=True)
+        assert [entry.name for entry in os.scandir(tmp_path)] == ["set"]
+        assert open_compressed(folder).reproduced
+
+    def test_equal_sets_give_equal_files(self, folder, tmp_path, reduced, autoencoder):
+        images, kept = reduced
+        other = save_compressed(tmp_path / "b", images, kept=kept, autoencoder=autoencoder, settings={"seed": 3})
+        for name in FILES:
+            assert (folder / name).read_bytes() == (other / name).read_bytes()
+        shutil.rmtree(other)
+
+    def test_refuses_what_does_not_fit(self, tmp_path, reduced, autoencoder, digits):
+        images, kept = reduced
+        with pytest.raises(InputError, match="no autoencoder was given"):
+            save_compressed(tmp_path / "x", images, kept=kept)
+        with pytest.raises(InputError, match=r"must be \(N, G\); got \(100, 15\)"):
+            save_compressed(tmp_path / "x", images, kept=kept[:, :15], autoencoder=autoencoder)
+        large = ImageSet(np.zeros((2, 16, 16, 3), np.uint8), np.zeros(2, np.int64), np.arange(2), ("a",))
+        with pytest.raises(InputError, match="made for images of 8 px, these have 16 px"):
+            save_compressed(tmp_path / "x", large, kept=kept[:2], autoencoder=autoencoder)
+        with pytest.raises(InputError, match="autoencoder's patches have 2 px, not 4"):
+            save_compressed(tmp_path / "x", images, kept=kept[:, :4], autoencoder=autoencoder)
+        assert not (tmp_path / "x").exists()
+
+
+class TestCodecs:
+    @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
+    def test_bytes_and_pixels_are_those_of_files(self, tmp_path, digits, codec):
+        some = digits.train.take(np.arange(5))
+        decoded, total = coded(some, codec)
+        on_disk = 0
+        for i, image in enumerate(some.images):
+            path = tmp_path / f"{i}.{codec.format.lower()}"
+            path.write_bytes(codec.encode(image))
+            on_disk += path.stat().st_size
+            with Image.open(path) as file:
+                assert np.array_equal(np.asarray(file.convert("RGB")), decoded.images[i])
+        assert total == on_disk
+        assert np.array_equal(decoded.images, some.images) == (codec.quality is None)
+        assert np.array_equal(decoded.ids, some.ids)
+
+    def test_lossless_jpeg_is_refused(self, blobs):
+        with pytest.raises(InputError, match="JPEG is not lossless"):
+            coded(blobs, Codec("JPEG"))

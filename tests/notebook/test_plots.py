@@ -1,0 +1,73 @@
+from html.parser import HTMLParser
+
+import matplotlib
+import pytest
+from matplotlib import pyplot as plt
+
+from dqas_lib.experiments.distillation import DISTILLED
+from dqas_lib.experiments.recompression import CODECS
+from dqas_lib.experiments.survey import all_methods
+from dqas_lib.notebook import plots
+
+matplotlib.use("Agg")
+
+
+class Images(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.alts, self.sources, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag == "img":
+            self.alts.append(dict(attributes)["alt"])
+            self.sources.append(dict(attributes)["src"])
+
+
+def test_a_figure_is_shown_with_its_alternative_text_and_written_in_a_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path))
+    plots.use_style()
+    figure, axis = plt.subplots()
+    axis.plot([0, 1], [0, 1])
+    alt = 'A line that rises, "quoted" & <marked>.'
+    shown = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    plots.show(figure, "line", alt)
+    page = Images()
+    page.feed(shown[0].data)
+    assert page.tags[0] == "figure"
+    assert page.alts == [alt]
+    assert page.sources[0].startswith("data:image/png;base64,")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"line.png", "line.svg", "line.txt"}
+    assert (tmp_path / "figures" / "line.txt").read_text() == alt + "\n"
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path, monkeypatch):
+    plots.use_style()
+    for name in ("one", "two"):
+        monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path / name))
+        figure, axis = plt.subplots()
+        axis.plot([0, 1], [1, 0])
+        plots.show(figure, "line", "a line")
+    for ending in ("png", "svg"):
+        first, second = (tmp_path / name / "figures" / f"line.{ending}" for name in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_method_colors_are_distinct():
+    colors = list(plots.METHOD_COLORS.values())
+    assert len(set(colors)) == len(colors)
+    assert set(plots.METHOD_COLORS) <= set(plots.METHOD_LABELS)
+
+
+def test_every_method_has_a_label_of_its_own():
+    shown = {*all_methods(), *DISTILLED, *CODECS, "random, equal"}  # the last: notebook 06 on imbalanced data
+    assert set(plots.METHOD_LABELS) == shown
+    assert len(set(plots.METHOD_LABELS.values())) == len(shown)
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
