@@ -1,22 +1,65 @@
-"""TODO."""
+"""Checks of what callers give: one sentence that names the value given and what was expected."""
 
-import numpy as np
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
 
 from dqas_lib.core.errors import InputError
+from dqas_lib.core.registry import unknown
+
+
+def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """The value as an int; InputError unless it is a whole number (no bool) in [low, high]."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
+        bounds = f">= {low}" if high is None else f"from {low} to {high:,}"
+        raise InputError(f"{what} must be a whole number {bounds}; got {value!r}")
+    return number
+
+
+def number(what: str, value: Any, low: float, high: float = math.inf, *, ends: str = "[]") -> float:
+    """The value as a float; InputError unless it is a number (no bool, no NaN) between low and high.
+
+    ends: which ends belong to it, such as "(]" for low < value <= high; an infinite end never does.
+    """
+    is_number = isinstance(value, int | float) or hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0
+    real = float(value) if is_number and not isinstance(value, bool) else math.nan
+    above = real > low or (ends[0] == "[" and real == low)
+    below = real < high or (ends[1] == "]" and real == high < math.inf)
+    if not (above and below):
+        if high == math.inf:
+            bounds = f"{'>=' if ends[0] == '[' else 'above'} {low:g}"
+        else:
+            bounds = f"in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        raise InputError(f"{what} must be a number {bounds}; got {value!r}")
+    return real
+
+
+def one_of(what: str, value: Any, known: Iterable[str]) -> str:
+    """The value, when it is one of the known names; else InputError that lists them."""
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{what} is one of {', '.join(known)}; got {value!r}")
+    return value
 
 
 def check_ratio(ratio: float, n_images: int) -> int:
     """Budget B = round(ratio * N) of an image ratio in (0, 1].
 
-    Raises InputError when the ratio is no such number, or when it leaves no image.
+    Raises:
+        InputError: When the ratio is no such number, or when it leaves no image.
     """
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float | np.integer | np.floating):
-        raise InputError(f"ratio must be a number in (0, 1]; got {ratio!r}")
-    if not 0 < ratio <= 1:  # also refuses NaN
-        raise InputError(f"ratio must be a number in (0, 1]; got {ratio!r}")
+    ratio = number("ratio", ratio, 0, 1, ends="(]")
     if n_images < 1:
         raise InputError("there are no images to select from")
-    budget = round(float(ratio) * n_images)
+    budget = round(ratio * n_images)
     if budget < 1:
         raise InputError(f"ratio {ratio!r} of {n_images:,} images leaves no image: give at least {1 / n_images:.2g}")
     return budget
+
+
+__all__ = ["check_ratio", "number", "one_of", "unknown", "whole_number"]
