@@ -12,11 +12,12 @@ ARGS ?=
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "this needs Python 3.11 or newer, not %s: set PYTHON=..." % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --python $(RUN) --editable '.[notebooks,test]'
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --require-hashes --requirement requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --editable .
 	@touch $@
 
 install: $(INSTALLED)  ## make .venv and install everything into it
@@ -31,7 +32,6 @@ test: $(INSTALLED)  ## run the tests, some minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-browser: $(INSTALLED)  ## drive the explorers in chromium; as root on Debian it installs that too
-	$(VENV)/bin/uv pip install --quiet --python $(RUN) --editable '.[browser]'
 	@command -v $(CHROMIUM) >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
@@ -48,11 +48,16 @@ bench: $(INSTALLED)  ## measure speed on this CPU, some minutes on two cores, in
 bench-gpu: $(INSTALLED)  ## the same on a CUDA device
 	$(RUN) tests/benchmarks/bench_gpu.py $(ARGS)
 
-lint: $(INSTALLED)  ## ruff over library, tests and notebooks
+lint: $(INSTALLED)  ## ruff over library, tests and notebooks, mypy over the library
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+lock: $(INSTALLED)  ## resolve pyproject.toml anew into requirements.lock: exact versions with hashes, for every system
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --extra notebooks --extra test --extra browser --output-file requirements.lock pyproject.toml
 
 clean:  ## remove .venv and cached results; downloads and prepared data sets stay
 	rm -rf $(VENV) data/cache .pytest_cache .ruff_cache
 
-.PHONY: help install reproduce lab test test-browser explorers bench bench-gpu lint clean
+.PHONY: help install reproduce lab test test-browser explorers bench bench-gpu lint lock clean

@@ -7,8 +7,13 @@ import sys
 import tomllib
 
 import yaml
+from packaging.requirements import Requirement
 from places import REPOSITORY
 
+import dqas_lib
+
+LOCK = (REPOSITORY / "requirements.lock").read_text()
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
@@ -20,8 +25,34 @@ def test_the_conda_file_installs_this_package_with_extras_that_exist():
     assert len(pip) == 1
     extras = re.fullmatch(r"--editable \.\[(.+)\]", pip[0]).group(1).split(",")
     assert {"notebooks", "test"} <= set(extras) <= set(PROJECT["optional-dependencies"])
-    makefile = (REPOSITORY / "Makefile").read_text()
-    assert f".[{','.join(extras)}]" in makefile  # both ways in install the same
+    locked = re.findall(r"--extra (\S+)", MAKEFILE)
+    assert set(extras) <= set(locked) <= set(PROJECT["optional-dependencies"])  # both ways in install the same
+
+
+def lock():
+    """name -> version of every package in the lock."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE))
+
+
+def test_the_lock_holds_every_dependency_at_a_version_that_is_allowed():
+    extras = re.findall(r"--extra (\S+)", MAKEFILE)
+    wanted = [*PROJECT["dependencies"], *(d for extra in extras for d in PROJECT["optional-dependencies"][extra])]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(lock()[requirement.name]), f"run make lock: {requirement}"
+
+
+def test_the_lock_pins_with_hashes_and_names_no_registry():
+    entries = re.split(r"\n(?=\S)", LOCK.strip())
+    assert len(entries) > 50
+    assert all(re.match(r"[\w.-]+==\S+", entry) and "--hash=sha256:" in entry for entry in entries)
+    assert "://" not in LOCK and "--index" not in LOCK
+
+
+def test_the_version_has_one_source():
+    assert PROJECT["dynamic"] == ["version"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert citation["version"] == dqas_lib.__version__ == re.search(r"^## (\d\S*)", changelog, re.MULTILINE).group(1)
 
 
 def imported(path):
@@ -60,33 +91,3 @@ def test_make_help_lists_every_documented_target():
     result = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     listed = re.findall(r"^make (\S+)", result.stdout, re.MULTILINE)
     assert {"reproduce", "test", "lab", "help", "lint"} <= set(listed)
-
-
-def test_imports_run_one_way():
-    """No module imports one that (directly or through others) imports it."""
-    graph = {}
-    root = REPOSITORY / "dqas_lib"
-    for path in root.rglob("*.py"):
-        name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-        text = path.read_text()
-        found = set(re.findall(r"^from (dqas_lib[\w.]*) import", text, re.MULTILINE))
-        for package, imported in re.findall(r"^from (dqas_lib(?:\.methods)?) import (.+)$", text, re.MULTILINE):
-            submodules = {part.strip(" ()") for part in imported.split(",")}
-            found |= {
-                f"{package}.{part}"
-                for part in submodules
-                if (root.parent / package.replace(".", "/") / f"{part}.py").exists()
-            }
-        graph[name] = {target for target in found if target != "dqas_lib"}
-
-    def reachable(start):
-        seen, todo = set(), [start]
-        while todo:
-            for target in graph.get(todo.pop(), ()):
-                if target not in seen:
-                    seen.add(target)
-                    todo.append(target)
-        return seen
-
-    circles = [name for name in graph if name in reachable(name)]
-    assert circles == []
