@@ -18,6 +18,7 @@ from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import quantize
+from dqas_lib.training.probabilities import class_error, ensemble_probabilities
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
@@ -30,6 +31,7 @@ class Evaluation:
         accuracy, best_accuracy: In [0, 1]: after the last step, and the best on the way.
         cross_entropy: Nats per image.
         recall: (C,) accuracy of each class; NaN for a class without images.
+        missing: (C,) mean probability missing at the true class; see `training.probabilities.class_error`.
         seconds: Of the training alone.
     """
 
@@ -37,6 +39,7 @@ class Evaluation:
     best_accuracy: float
     cross_entropy: float
     recall: np.ndarray
+    missing: np.ndarray
     seconds: float
 
     @property
@@ -85,6 +88,7 @@ def evaluate(
             "best_accuracy": np.float64(result.best_accuracy),
             "cross_entropy": np.float64(result.cross_entropy),
             "recall": result.recall,
+            "missing": class_error(ensemble_probabilities(result.logits[None]), test.labels, test.n_classes),
             "seconds": np.float64(result.seconds),
         }
 
@@ -97,8 +101,8 @@ def evaluate(
         found = store.load_or_compute("training", key, work, device=setting.key["device"], code=(train,))
     if found is None:
         return None
-    numbers = {name: float(value) for name, value in found.items() if name != "recall"}
-    return Evaluation(recall=found["recall"], **numbers)
+    per_class = {name: found.pop(name) for name in ("recall", "missing")}
+    return Evaluation(**per_class, **{name: float(value) for name, value in found.items()})
 
 
 @dataclass(frozen=True, eq=False)
