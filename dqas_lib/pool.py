@@ -18,7 +18,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.dynamics import training_dynamics
-from dqas_lib.training.features import extract
+from dqas_lib.training.features import extract, head_logits
 from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.recipes import scaled
@@ -124,9 +124,7 @@ class Pool:
         """Features (N, d) and logits (N, C) of all the images by a trained network, float32."""
         features = np.empty((len(self.images), network.head.in_features), dtype=np.float32)
         features[self.by_id] = extract(network, self.images.images[self.by_id], device=self.setting.device)
-        head = network.head
-        logits = features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
-        return {"features": features, "logits": logits}
+        return {"features": features, "logits": head_logits(network, features)}
 
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:

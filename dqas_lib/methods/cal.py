@@ -9,6 +9,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.methods.base import Choice, by_score, check_balance, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
+from dqas_lib.training.probabilities import log_softmax
 
 _BLOCK = 512
 
@@ -62,9 +63,7 @@ def nearest_neighbors(features: np.ndarray, k: int) -> np.ndarray:
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
     """(n,) mean KL(p_i | p_x) in nats over the k nearest neighbors i of x; 0 for a single image."""
-    from scipy.special import log_softmax  # slow to import
-
-    logs = log_softmax(logits.astype(np.float64), axis=1)
+    logs = log_softmax(logits.astype(np.float64))
     p = np.exp(logs)
     near = nearest_neighbors(features, k)
     if not near.shape[1]:

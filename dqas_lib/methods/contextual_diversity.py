@@ -9,6 +9,7 @@ import numpy as np
 from dqas_lib.methods.base import Choice, check_balance, in_each_group, register
 from dqas_lib.methods.k_center import farthest_first, first_drawn
 from dqas_lib.pool import Pool
+from dqas_lib.training.probabilities import log_softmax
 
 
 @register
@@ -43,9 +44,7 @@ def symmetric_divergences(logits: np.ndarray) -> Callable[[int], np.ndarray]:
 
     The sum of both divergences is (p_j - p_row) . (log p_j - log p_row).
     """
-    from scipy.special import log_softmax  # slow to import
-
-    logs = log_softmax(logits.astype(np.float64), axis=1)
+    logs = log_softmax(logits.astype(np.float64))
     p = np.exp(logs)
     own = np.einsum("ij,ij->i", p, logs)
     return lambda row: np.maximum(0.5 * (own + own[row] - p @ logs[row] - logs @ p[row]), 0.0)

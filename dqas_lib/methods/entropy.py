@@ -7,6 +7,7 @@ import numpy as np
 
 from dqas_lib.methods.base import Choice, by_score, check_balance, register
 from dqas_lib.pool import Pool
+from dqas_lib.training.probabilities import entropy
 
 
 @register
@@ -28,13 +29,5 @@ class Entropy:
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: score (N,)."""
         pool.check(self)
-        scores = entropy(pool.logits)
+        scores = entropy(pool.logits.astype(np.float64))
         return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
-
-
-def entropy(logits: np.ndarray) -> np.ndarray:
-    """(N,) entropies in nats of the softmax of (N, C) logits."""
-    from scipy.special import log_softmax  # slow to import
-
-    logs = log_softmax(logits.astype(np.float64), axis=1)
-    return -np.einsum("ij,ij->i", np.exp(logs), logs)

@@ -10,6 +10,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.methods.base import Choice, check_balance, draw_within_classes, quotas, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.gradients import Gradients
+from dqas_lib.training.probabilities import softmax
 
 
 @register
@@ -104,9 +105,7 @@ def greedy_validation_gain(
         wanted = round(n_picks * (part + 1) / updates) - len(picked)
         if wanted <= 0:
             continue
-        from scipy.special import softmax  # slow to import
-
-        gradients = Gradients(softmax(z, axis=1) - target, h)
+        gradients = Gradients(softmax(z) - target, h)
         gain = gradients.take(candidates).against(gradients.take(validation).total())
         new = []
         for place in np.argsort(-gain, kind="stable"):

@@ -7,6 +7,7 @@ import numpy as np
 
 from dqas_lib.methods.base import Choice, by_score, check_balance, register
 from dqas_lib.pool import Pool
+from dqas_lib.training.probabilities import softmax
 
 
 @register
@@ -33,6 +34,4 @@ class LeastConfidence:
 
 def least_confidence(logits: np.ndarray) -> np.ndarray:
     """(N,) 1 - max_k p_k of (N, C) logits."""
-    from scipy.special import softmax  # slow to import
-
-    return 1 - softmax(logits.astype(np.float64), axis=1).max(axis=1)
+    return 1 - softmax(logits.astype(np.float64)).max(axis=1)

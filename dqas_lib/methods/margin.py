@@ -7,6 +7,7 @@ import numpy as np
 
 from dqas_lib.methods.base import Choice, by_score, check_balance, register
 from dqas_lib.pool import Pool
+from dqas_lib.training.probabilities import margin, softmax
 
 
 @register
@@ -34,9 +35,4 @@ class Margin:
 
 def probability_margin(logits: np.ndarray) -> np.ndarray:
     """(N,) difference of the two largest probabilities of (N, C) logits; 1 with one class."""
-    if logits.shape[1] < 2:
-        return np.ones(len(logits))
-    from scipy.special import softmax  # slow to import
-
-    top = np.partition(softmax(logits.astype(np.float64), axis=1), -2, axis=1)
-    return top[:, -1] - top[:, -2]
+    return margin(softmax(logits.astype(np.float64)))

@@ -10,12 +10,14 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from dqas_lib.core.errors import InputError
+from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape, _rows
 from dqas_lib.patches.importance import patch_operator
 from dqas_lib.patches.masks import default_patch_size, grid_of
-from dqas_lib.training.optimizers import AdamW, schedule
+from dqas_lib.training.recipes import schedule
+from dqas_lib.training.train import clipped_adamw
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,17 @@ class AutoencoderRecipe:
             )
 
 
-AUTOENCODERS = {
-    "quick": AutoencoderRecipe("quick", steps=300, batch_size=32, lr=6e-3, width=32, depth=1, decoder_width=32),
-    "small": AutoencoderRecipe("small", steps=3000),
-    "long": AutoencoderRecipe("long", steps=30_000, batch_size=256, lr=1e-3),
-}
+AUTOENCODERS: Registry[AutoencoderRecipe] = Registry("autoencoder")
+AUTOENCODERS.register(
+    AutoencoderRecipe("quick", steps=300, batch_size=32, lr=6e-3, width=32, depth=1, decoder_width=32)
+)
+AUTOENCODERS.register(AutoencoderRecipe("small", steps=3000))
+AUTOENCODERS.register(AutoencoderRecipe("long", steps=30_000, batch_size=256, lr=1e-3))
 
 
 def get_recipe(recipe: str | AutoencoderRecipe) -> AutoencoderRecipe:
     """An autoencoder recipe by name, or the given one; InputError lists the known names."""
-    if isinstance(recipe, AutoencoderRecipe):
-        return recipe
-    if recipe not in AUTOENCODERS:
-        raise InputError(f"unknown autoencoder {recipe!r}: give one of {', '.join(AUTOENCODERS)}")
-    return AUTOENCODERS[recipe]
+    return recipe if isinstance(recipe, AutoencoderRecipe) else AUTOENCODERS[recipe]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ def train_autoencoder(
     rng = torch_generator(seed, "autoencoder")
     maps = _MaskMaps(importance, len(images), grid, images.mirror, device)
     pixels = torch.from_numpy(images.images).to(device)
-    optimizer = AdamW(list(model.parameters()), weight_decay=recipe.weight_decay)
+    update = clipped_adamw(list(model.parameters()), weight_decay=recipe.weight_decay)
     losses: list[Tensor] = []
     started = time.perf_counter()
     for step in tqdm(range(recipe.steps), desc="autoencoder", disable=not progress, leave=False):
@@ -127,7 +126,7 @@ def train_autoencoder(
         wanted = _rows(model.cut((x.float() - model.mean) / model.std), order[:, n_kept:])
         loss = functional.mse_loss(dropped, wanted)
         loss.backward()
-        optimizer.step(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
+        update(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
         losses.append(loss.detach())
     _round_weights(model)
     model.eval()

@@ -1,1 +1,1 @@
-"""TODO training."""
+"""Networks, recipes, training, and what trained networks say about images."""

@@ -13,12 +13,12 @@ from torch.nn import functional
 from dqas_lib.core.seeds import derive, torch_generator
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.features import extract
-from dqas_lib.training.networks import make_network
-from dqas_lib.training.optimizers import MomentumSGD
+from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import augment, threads
+from dqas_lib.training.train import augment, momentum_sgd, padded, threads
 
 TEMPERATURE = 0.2
+PAD = 0.125  # of the side: crops are shifted by up to this
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -31,46 +31,39 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float = TEMPERA
 
 
 def contrastive_embedding(
-    images: ImageSet,
-    *,
-    setting: Setting,
-    seed: int,
-    steps: int = 200,
-    batch_size: int = 64,
-    dim: int = 64,
+    images: ImageSet, *, setting: Setting, seed: int, steps: int = 200, batch_size: int = 64, dim: int = 64
 ) -> np.ndarray:
     """(N, dim) unit embeddings of the images: features and a two-layer head after `steps` contrastive steps."""
-    network, where = setting.network, torch.device(setting.device)
-    with threads(network, where):
-        model = make_network(network, images.n_classes, images.size, derive(seed, "contrastive"))
+    device = torch.device(setting.device)
+    with threads(setting.network, device):
+        model = make_network(setting.network, images.n_classes, images.size, derive(seed, "contrastive"))
         model.normalize_by(images.images)
         width = model.head.in_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "contrastive head"))
             head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
-        model, head = model.to(where), head.to(where)
+        model, head = model.to(device), head.to(device)
         if len(images) > 1:
-            _fit(model, head, images, seed, where, steps, min(batch_size, len(images)))
+            _fit(model, head, images, seed, device, steps, min(batch_size, len(images)))
         with torch.inference_mode():
-            features = torch.from_numpy(extract(model, images.images, device=where)).to(where)
+            features = torch.from_numpy(extract(model, images.images, device=device)).to(device)
             return functional.normalize(head(features), dim=1).cpu().numpy()
 
 
-def _fit(model, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int) -> None:
-    pad = max(1, round(0.125 * images.size))
-    pixels = functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad))
+def _fit(
+    model: Network, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int
+) -> None:
+    pixels, pad = padded(images, PAD, device)
     rng = torch_generator(seed, "contrastive batches")
     parameters = [*model.stages.parameters(), *head.parameters()]
-    optimizer = MomentumSGD(parameters, momentum=0.9, weight_decay=1e-4, nesterov=False)
+    update = momentum_sgd(parameters, momentum=0.9, weight_decay=1e-4, nesterov=False)
     model.train()
     for _ in range(steps):
         picks = torch.randperm(len(images), generator=rng)[:batch].to(device)
         views = [_jitter(augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng), rng) for _ in range(2)]
         first, second = head(model.features(torch.cat(views))).chunk(2)
-        loss = contrastive_loss(first, second)
-        loss.backward()
-        optimizer.step(0.05)
-    model.eval()
+        contrastive_loss(first, second).backward()
+        update(0.05)
 
 
 def _jitter(batch: Tensor, rng: torch.Generator) -> Tensor:

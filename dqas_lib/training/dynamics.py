@@ -1,76 +1,73 @@
 """Training dynamics: what a network thought of every image at several checkpoints of its training.
 
-All images are passed through the network at evenly spaced checkpoints, in evaluation mode and without augmentation. Toneva
-et al. define forgetting over all steps and, because that is too dear, look at an image whenever it is in a batch; to
+All images are passed through the network at evenly spaced checkpoints, in evaluation mode and without augmentation.
+Toneva et al. define forgetting over all steps and, because that is too dear, look at an image when it is in a batch; to
 look at all images at the same checkpoints is another subsample of the same definition, equal for all images. [ours]
 """
 
 import numpy as np
 
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.checks import whole_number
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.training.features import extract
+from dqas_lib.training.features import extract, head_logits
 from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.networks import Network
+from dqas_lib.training.probabilities import true_class_margin
+from dqas_lib.training.recipes import get_recipe
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
 
 def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What is recorded at one moment, from (N, d) features, (N, C) logits and (N,) labels.
+    """What is recorded at a checkpoint, from (N, d) features, (N, C) logits and (N,) labels.
 
     correct: (N,) whether the largest logit is the label's; margin: (N,) the label's logit minus the largest other one;
     el2n: (N,) norm of softmax - onehot; grand: (N,) norm of the last layer's gradient, el2n * sqrt(1 + |h|^2).
     """
     gradients = Gradients.of(features, logits, labels)
-    rows = np.arange(len(labels))
-    others = logits.copy()
-    others[rows, labels] = -np.inf
-    rival = others.max(axis=1) if logits.shape[1] > 1 else np.zeros(len(labels))
     return {
         "correct": logits.argmax(axis=1) == labels,
-        "margin": (logits[rows, labels] - rival).astype(np.float32),
+        "margin": true_class_margin(logits, labels).astype(np.float32),
         "el2n": np.linalg.norm(gradients.g, axis=1).astype(np.float32),
         "grand": gradients.norms.astype(np.float32),
     }
 
 
-def training_dynamics(
-    images: ImageSet,
-    *,
-    setting: Setting,
-    seed: int,
-    checkpoints: int = 20,
-) -> dict[str, np.ndarray]:
+def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20) -> dict[str, np.ndarray]:
     """Train on all the images and record `outcome` at `checkpoints` evenly spaced steps, the last one included.
 
-    Gives "step" (E,) and the arrays of `outcome` as (E, N). Cost: the training and E passes over the images.
-    Raises InputError unless checkpoints is a whole number >= 1.
+    Cost: the training, and E passes over the images.
+
+    Args:
+        images: N images.
+        setting: Network, recipe and device of the training.
+        seed: Of the training.
+        checkpoints: How many are asked for; a training of fewer steps E has one at each.
+
+    Returns:
+        "step" (E,), and the arrays of `outcome` as (E, N).
+
+    Raises:
+        InputError: Unless checkpoints is a whole number >= 1.
     """
-    if not isinstance(checkpoints, int | np.integer) or checkpoints < 1:
-        raise InputError(f"checkpoints must be a whole number >= 1; got {checkpoints!r}")
-    total = setting.recipe.total_steps(len(images))
+    whole_number("checkpoints", checkpoints)
+    total = get_recipe(setting.recipe).total_steps(len(images))
     steps = sorted({max(1, round(total * (i + 1) / checkpoints)) for i in range(checkpoints)})
-    records: dict[str, list[np.ndarray]] = {}
+    records: list[dict[str, np.ndarray]] = []
 
     def record(step: int, model: Network) -> None:
-        if step not in wanted:
-            return
-        features = extract(model, images.images, device=setting.device)
-        head = model.head
-        logits = features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
-        for name, values in outcome(features, logits, images.labels).items():
-            records.setdefault(name, []).append(values)
+        if step in steps:
+            features = extract(model, images.images, device=setting.device)
+            records.append(outcome(features, head_logits(model, features), images.labels))
 
-    wanted = set(steps)
     train(images, setting=setting, seed=seed, after_step=record)
-    return {"step": np.asarray(steps), **{name: np.stack(values) for name, values in records.items()}}
+    return {"step": np.asarray(steps), **{name: np.stack([r[name] for r in records]) for name in records[0]}}
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
     """(N,) number of times an image went from right to wrong; infinite for one that was never right.
 
-    correct: (E, N). [Toneva et al., ICLR 2019, Section 3: never learned counts as most forgotten]
+    correct: (E, N). [Toneva et al., ICLR 2019: never learned counts as most forgotten]
     """
     correct = np.asarray(correct, dtype=bool)
     events = (correct[:-1] & ~correct[1:]).sum(axis=0).astype(np.float64)

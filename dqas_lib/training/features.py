@@ -1,17 +1,18 @@
-"""Stage 2, features: unit features of the (reconstructed) images.
+"""What a trained network says about images: penultimate features and logits, in batches."""
 
-DQAS cuts its bins in the feature space of the images that are really trained on. [paper, patchified-image-aware]
-"""
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from dqas_lib.core.errors import InputError
 from dqas_lib.training.networks import Network
 
 
-def _in_batches(function: nn.Module, images: np.ndarray, device: torch.device, batch_size: int) -> np.ndarray:
+def _in_batches(
+    function: Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device, batch_size: int
+) -> np.ndarray:
     outputs = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         for start in range(0, len(images), batch_size):
@@ -36,6 +37,12 @@ def extract(
     return _in_batches(network.features, images, torch.device(device), batch_size)
 
 
+def head_logits(network: Network, features: np.ndarray) -> np.ndarray:
+    """(N, C) logits of the network's last layer on (N, d) features that `extract` gave."""
+    head = network.head
+    return features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
+
+
 def check_features(features: np.ndarray) -> np.ndarray:
     """The (N, d) features as an array; InputError when they have another shape, or a value is NaN or infinite."""
     features = np.asarray(features)
@@ -50,9 +57,10 @@ def check_features(features: np.ndarray) -> np.ndarray:
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """(N, d) rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
+    """(N, d) float32 rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
 
-    Raises InputError when a value is NaN or infinite.
+    Raises:
+        InputError: When a value is NaN or infinite.
     """
     features = check_features(features).astype(np.float32, copy=False)
     norms = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))

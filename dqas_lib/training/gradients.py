@@ -2,42 +2,34 @@
 
 With g_i = softmax(logits_i) - onehot(y_i) and h_i the penultimate activations, the gradient of the cross-entropy in the
 last layer (bias first) is the outer product of g_i and [1, h_i]. Hence <G_i, G_j> = (g_i . g_j)(1 + h_i . h_j) exactly,
-and a sum of gradients is one C x (d + 1) matrix.
+and a sum of gradients is one C x (d + 1) matrix. These are the gradients that DQ compares. [DQ]
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-
-def last_layer_gradients(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of the cross-entropy in the last layer, in factors: (N, C) g = softmax - onehot, and (N, d) h.
-
-    The full gradient of image i is [g_i, g_i (x) h_i], of length C(d + 1); its inner product with image j's is exactly
-    (g_i . g_j)(1 + h_i . h_j), so the long vectors are never made. This is what DQ compares.
-    """
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    g = np.exp(shifted)
-    g /= g.sum(axis=1, keepdims=True)
-    g[np.arange(len(labels)), labels] -= 1
-    return g, features
+from dqas_lib.training.probabilities import logit_gradients
 
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
     """n gradients in factors.
 
-    g: (n, C) float64; h: (n, d + 1) float64, a leading 1 (the bias) before the activations.
+    Args:
+        g: (n, C) float64, the gradients with respect to the logits.
+        h: (n, d + 1) float64, a leading 1 (the bias) before the activations.
     """
 
     g: np.ndarray
     h: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> "Gradients":
+    def of(cls, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> Self:
         """Gradients of the cross-entropy, from (n, d) activations, (n, C) logits and (n,) labels."""
-        g, h = last_layer_gradients(features.astype(np.float64), logits.astype(np.float64), labels)
-        return cls(g, np.concatenate([np.ones((len(h), 1)), h], axis=1))
+        bias = np.ones((len(features), 1))
+        return cls(logit_gradients(logits.astype(np.float64), labels), np.concatenate([bias, features], axis=1))
 
     def __len__(self) -> int:
         return len(self.g)

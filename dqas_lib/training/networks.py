@@ -1,4 +1,4 @@
-"""Networks: name, classes -> `Network` with `feature_map()`, `features()` and `head`.
+"""Networks, by name in `NETWORKS`: each a `Network` with `feature_map()`, `features()` and a linear `head`.
 
 Every network takes uint8 (or 0...255 float) images (B, H, W, 3) and normalizes them itself, so that what was trained
 and what is evaluated, explained or stored can never disagree about normalization. A (B, H, W, 3) tensor seen as
@@ -7,12 +7,14 @@ and what is evaluated, explained or stored can never disagree about normalizatio
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dqas_lib.core.errors import InputError
+from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive
 
 
@@ -21,6 +23,9 @@ class Network(nn.Module):
 
     The pooling + linear head is what makes Grad-CAM a closed form and last-layer gradients factorize.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, stages: nn.Module, dim: int, n_classes: int) -> None:
         super().__init__()
@@ -70,26 +75,15 @@ def _small_cnn(n_classes: int, size: int) -> Network:
     return Network(nn.Sequential(*layers), 96, n_classes)
 
 
-def _resnet(net: nn.Module, n_classes: int) -> Network:
-    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images."""
+def _resnet(name: str, n_classes: int, size: int) -> Network:
+    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images. [summary: ResNet-18]"""
+    from torchvision import models  # it loads PyTorch's compiler
+
+    net = getattr(models, name)()
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     stages = nn.Sequential(stem, net.bn1, nn.ReLU(inplace=True), net.layer1, net.layer2, net.layer3, net.layer4)
     return Network(stages, net.fc.in_features, n_classes)
-
-
-def _resnet18(n_classes: int, size: int) -> Network:
-    """ResNet-18 with a 3x3 stem and no max-pool. [paper, Section 4: ResNet-18]"""
-    from torchvision.models import resnet18
-
-    return _resnet(resnet18(), n_classes)
-
-
-def _resnet50(n_classes: int, size: int) -> Network:
-    """ResNet-50 with a 3x3 stem and no max-pool. [DQ, cross-architecture]"""
-    from torchvision.models import resnet50
-
-    return _resnet(resnet50(), n_classes)
 
 
 def _vgg16(n_classes: int, size: int) -> Network:
@@ -99,7 +93,8 @@ def _vgg16(n_classes: int, size: int) -> Network:
     """
     from torchvision.models import vgg16_bn
 
-    layers, side = [], size
+    layers: list[nn.Module] = []
+    side = size
     for layer in vgg16_bn().features:
         if isinstance(layer, nn.MaxPool2d):
             if side < 2:
@@ -144,7 +139,9 @@ def _small_vit(n_classes: int, size: int) -> Network:
 
     Width and heads of ViT-Tiny; sine-cosine positions and averaged tokens instead of a class token [Beyer et al., 2022:
     "Better plain ViT baselines"], so that the head stays pooling + linear.
-    Raises InputError for a side that is no multiple of 8.
+
+    Raises:
+        InputError: For a side that is no multiple of 8.
     """
     if size % 8:
         raise InputError(f"small_vit cuts images into 8 x 8 patches: their side must be a multiple of 8; got {size}")
@@ -153,33 +150,48 @@ def _small_vit(n_classes: int, size: int) -> Network:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A registered network: its builder (classes, image side -> Network), what it is for, the number of torch
-    threads it is fastest with on a CPU (None: as many as there are), and the peak learning rate of AdamW where it is
-    not trained by the recipe's SGD."""
+    """A network that can be asked for by name.
 
+    Args:
+        name: In `NETWORKS`.
+        build: (classes, side of the images in pixels) -> a `Network` with freshly drawn weights.
+        purpose: What it is for.
+        threads: Number of torch threads it is fastest with on a CPU; None: as many as there are.
+        adam_lr: Peak learning rate of AdamW, for a network that is not trained by the recipe's SGD.
+    """
+
+    name: str
     build: Callable[[int, int], Network]
     purpose: str
     threads: int | None = None
     adam_lr: float | None = None
 
 
-NETWORKS = {
-    "small_cnn": Architecture(_small_cnn, "small convolutional network for CPUs, 8 to 64 px", threads=1),
-    "resnet18": Architecture(_resnet18, "ResNet-18 with a 3x3 stem, the field's standard, for GPUs"),
-    "resnet50": Architecture(_resnet50, "ResNet-50 with a 3x3 stem, for GPUs: cross-architecture"),
-    "vgg16": Architecture(_vgg16, "VGG-16 with batch normalization, for GPUs: cross-architecture"),
-    "small_vit": Architecture(_small_vit, "small vision transformer, for GPUs: cross-architecture", adam_lr=1e-3),
-}
+NETWORKS: Registry[Architecture] = Registry("network")
+for _architecture in (
+    Architecture("small_cnn", _small_cnn, "small convolutional network for CPUs, 8 to 64 px", threads=1),
+    Architecture("resnet18", partial(_resnet, "resnet18"), "ResNet-18 with a 3x3 stem, the field's standard, for GPUs"),
+    Architecture("resnet50", partial(_resnet, "resnet50"), "ResNet-50 with a 3x3 stem, for GPUs: cross-architecture"),
+    Architecture("vgg16", _vgg16, "VGG-16 with batch normalization, for GPUs: cross-architecture"),
+    Architecture("small_vit", _small_vit, "small vision transformer, for GPUs: cross-architecture", adam_lr=1e-3),
+):
+    NETWORKS.register(_architecture)
 
 
 def make_network(name: str, n_classes: int, size: int, seed: int) -> Network:
     """A freshly initialized network in channels_last order; equal seeds give equal weights.
 
-    name: one of NETWORKS; size: side of the images in pixels. Raises InputError for an unknown name.
+    Args:
+        name: One of NETWORKS.
+        n_classes: Length of its logits.
+        size: Side of the images in pixels.
+        seed: Of the weights; the global generator is left alone.
+
+    Raises:
+        InputError: For an unknown name, or a size that the network cannot take.
     """
-    if name not in NETWORKS:
-        raise InputError(f"unknown network {name!r}: the known ones are {', '.join(NETWORKS)}")
+    architecture = NETWORKS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights", name))
-        network = NETWORKS[name].build(n_classes, size)
+        network = architecture.build(n_classes, size)
     return network.to(memory_format=torch.channels_last)

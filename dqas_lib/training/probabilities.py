@@ -1,4 +1,7 @@
-"""TODO."""
+"""Probabilities: what is read off the class probabilities of images, in plain NumPy (scipy.special is slow to import).
+
+Results have the kind of float that is given: pass float64 logits where the last digits decide.
+"""
 
 import numpy as np
 
@@ -9,25 +12,55 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities along the last axis."""
+    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
 def ensemble_probabilities(logits: np.ndarray) -> np.ndarray:
     """(L, N, C) logits of L learners -> (N, C) mean probabilities."""
     return np.exp(log_softmax(logits)).mean(axis=0)
 
 
+def entropy(logits: np.ndarray) -> np.ndarray:
+    """(N,) entropies in nats of the softmax of (N, C) logits."""
+    logs = log_softmax(logits)
+    return -np.einsum("ij,ij->i", np.exp(logs), logs)
+
+
 def margin(probabilities: np.ndarray) -> np.ndarray:
-    """(N,) difference of the two largest probabilities: small where the learner hesitates. One class: 1."""
+    """(N,) difference of the two largest of (N, C) probabilities: small where the learner hesitates. One class: 1."""
     if probabilities.shape[1] < 2:
         return np.ones(len(probabilities))
     top = np.partition(probabilities, -2, axis=1)
     return top[:, -1] - top[:, -2]
 
 
-def true_class_margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) probability of the true class minus the largest other: negative where the learner is wrong."""
+def true_class_margin(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) score of the true class minus the largest other, of (N, C) logits or probabilities: negative where wrong.
+
+    With a single class there is no other, and its score counts as 0.
+    """
     rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -1.0
-    return probabilities[rows, labels] - others.max(axis=1)
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    rival = others.max(axis=1) if scores.shape[1] > 1 else np.zeros(len(labels))
+    return scores[rows, labels] - rival
+
+
+def logit_gradients(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, C) gradients of the cross-entropy with respect to (N, C) logits: softmax - onehot."""
+    gradients = softmax(logits)
+    gradients[np.arange(len(labels)), labels] -= 1
+    return gradients
+
+
+def class_means(values: np.ndarray, labels: np.ndarray, n_classes: int, *, otherwise: float) -> np.ndarray:
+    """(C,) mean of (N,) values within each class; `otherwise` for a class without images."""
+    counts = np.bincount(labels, minlength=n_classes)
+    sums = np.bincount(labels, weights=values, minlength=n_classes)
+    return np.divide(sums, counts, out=np.full(n_classes, float(otherwise)), where=counts > 0)
 
 
 def class_error(probabilities: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -39,8 +72,6 @@ def class_error(probabilities: np.ndarray, labels: np.ndarray, n_classes: int) -
     return class_means(missing, labels, n_classes, otherwise=missing.mean() if len(missing) else 1.0)
 
 
-def class_means(values: np.ndarray, labels: np.ndarray, n_classes: int, *, otherwise: float) -> np.ndarray:
-    """(C,) mean of (N,) values within each class; `otherwise` for a class without images."""
-    counts = np.bincount(labels, minlength=n_classes)
-    sums = np.bincount(labels, weights=values, minlength=n_classes)
-    return np.divide(sums, counts, out=np.full(n_classes, float(otherwise)), where=counts > 0)
+def class_recall(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """(C,) fraction of each class's images that are predicted right; NaN for a class without images."""
+    return class_means(predicted == labels, labels, n_classes, otherwise=np.nan)

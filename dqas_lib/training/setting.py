@@ -24,8 +24,7 @@ class Setting:
         progress: Show bars while something takes long.
 
     Raises:
-        InputError: For a network or recipe that is not registered, or a device that is not there; at once, before any
-            work.
+        InputError: At once, for a network or recipe that is not registered, or a device that is not there.
     """
 
     network: str = "small_cnn"
@@ -42,11 +41,8 @@ class Setting:
     @property
     def key(self) -> dict[str, Any]:
         """What results depend on, as plain values for store keys and provenance: network, recipe, kind of device."""
-        return {
-            "network": self.network,
-            "recipe": dataclasses.asdict(self.recipe),
-            "device": self.device.split(":")[0],
-        }
+        recipe, kind = dataclasses.asdict(get_recipe(self.recipe)), torch.device(self.device).type
+        return {"network": self.network, "recipe": recipe, "device": kind}
 
     def replace(self, **changes: Any) -> "Setting":
         """The same setting with some fields changed."""

@@ -13,8 +13,7 @@ from dqas_lib.active.round import Learners, View
 from dqas_lib.active.sampling import shares_by_gain, shrunk, spread
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.core.errors import InputError
-from dqas_lib.training.gradients import last_layer_gradients
-from dqas_lib.training.probabilities import class_error, margin, true_class_margin
+from dqas_lib.training.probabilities import class_error, logit_gradients, margin, true_class_margin
 
 
 def view_of(n=120, dim=6, n_classes=4, n_learners=2, seed=0, retrained=None, **changes) -> View:
@@ -106,7 +105,7 @@ def test_the_true_expectation_over_labels_is_the_mean_over_every_label():
 def test_gradient_equals_the_inner_product_of_long_gradients():
     view = view_of(n_learners=1)
     learners = view.ensemble()
-    g, h = last_layer_gradients(learners.features[0].astype(float), learners.logits[0].astype(float), view.labels)
+    h, g = learners.features[0], logit_gradients(learners.logits[0].astype(float), view.labels)
     long = np.concatenate([g, (g[:, :, None] * h[:, None, :]).reshape(len(g), -1)], axis=1)
     plain = long[view.candidates] @ long[view.held].mean(axis=0)
     estimate = Gradient()(view)

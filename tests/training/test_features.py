@@ -3,7 +3,7 @@ import pytest
 
 from dqas_lib.core.errors import InputError
 from dqas_lib.training.features import unit_rows
-from dqas_lib.training.gradients import last_layer_gradients
+from dqas_lib.training.gradients import Gradients
 
 
 def test_rows_get_length_one_and_zero_rows_stay_zero():
@@ -22,7 +22,7 @@ def test_nan_features_are_refused_and_counted():
         unit_rows(np.ones(3))
 
 
-def test_factorised_gradients_give_the_inner_products_of_the_full_ones():
+def test_factored_gradients_give_the_inner_products_of_the_full_ones():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(5, 4)).astype(np.float32), np.array([0, 2, 1, 2, 0])
@@ -35,6 +35,6 @@ def test_factorised_gradients_give_the_inner_products_of_the_full_ones():
     full = np.array(full)
     with torch.no_grad():
         logits = head(torch.from_numpy(features)).numpy()
-    g, h = last_layer_gradients(features, logits, labels)
-    np.testing.assert_allclose((g @ g.T) * (1 + h @ h.T), full @ full.T, atol=1e-5)
-    assert g.shape == (5, 3)
+    gradients = Gradients.of(features, logits, labels)
+    np.testing.assert_allclose(gradients.inner(gradients), full @ full.T, atol=1e-5)
+    assert gradients.g.shape == (5, 3)

@@ -70,7 +70,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_normalisation_is_of_the_training_images():
+def test_normalization_is_of_the_training_images():
     network = make_network("small_cnn", 2, 8, seed=0)
     images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     images[:2, ..., 0], images[..., 1], images[..., 2] = 200, 50, np.arange(8)
@@ -80,8 +80,7 @@ def test_normalisation_is_of_the_training_images():
 
 
 def test_an_unknown_network_lists_the_known_ones():
-    with pytest.raises(
-        InputError, match="unknown network 'resnet99': the known ones are small_cnn, resnet18, resnet50, vgg16"
-    ):
+    expected = r"unknown network 'resnet99' \(did you mean 'resnet\d+'\?\): the known ones are small_cnn, resnet18"
+    with pytest.raises(InputError, match=expected):
         make_network("resnet99", 10, 32, seed=0)
     assert {"small_cnn", "resnet18"} <= set(NETWORKS)

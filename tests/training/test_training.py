@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dqas_lib.core.errors import InputError
+from dqas_lib.training import train as training
 from dqas_lib.training.features import extract, predict
-from dqas_lib.training.networks import NETWORKS, make_network
-from dqas_lib.training.optimizers import AdamW, MomentumSGD
+from dqas_lib.training.networks import NETWORKS, Architecture, Network, make_network
 from dqas_lib.training.recipes import RECIPES, Recipe, get_recipe, scaled
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import _optimizer, augment, class_recall, in_bfloat16, train
+from dqas_lib.training.train import augment, in_bfloat16, train
 
 SHORT = Recipe("short", steps=40, batch_size=20, lr=0.1, nesterov=True, warmup=0.1, evaluations=4)
 
@@ -48,7 +49,7 @@ def test_digits_are_learned_by_the_quick_recipe(digits):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_bfloat16_is_used_where_it_is_faster_or_asked_for(monkeypatch, native):
-    monkeypatch.setattr("dqas_lib.core.devices.native_bfloat16", lambda: native)
+    monkeypatch.setattr("dqas_lib.training.train.native_bfloat16", lambda: native)
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [in_bfloat16("auto", cpu, size) for size in (8, 16, 32, 64)] == [False, False, native, native]
     assert in_bfloat16("auto", cuda, 8)
@@ -144,28 +145,86 @@ def test_one_image_trains(blobs):
     assert result.recall[0] == 1.0
 
 
-def test_recall_by_hand_and_nan_for_an_absent_class():
-    recall = class_recall(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3)
-    assert recall[0] == 1.0
-    assert recall[1] == pytest.approx(2 / 3)
-    assert math.isnan(recall[2])
-
-
 def test_training_does_not_load_pytorchs_compiler():
     code = (
         "import sys, numpy as np, dqas_lib as d;"
         "i = d.ImageSet(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2, np.arange(4), ('a', 'b'));"
-        "d.train(i, recipe=d.Recipe('one', steps=1)); print('torch._dynamo' in sys.modules)"
+        "d.train(i, setting=d.Setting(recipe=d.Recipe('one', steps=1)));"
+        "print([name for name in ('torch._dynamo', 'torch._inductor') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+    assert result.stdout.strip() == "[]"
 
 
-def test_a_transformer_is_trained_by_adamw_at_its_own_rate():
-    network = make_network("small_vit", 2, 8, 0)
-    optimizer, peak = _optimizer(network, "small_vit", RECIPES["fast"])
-    assert isinstance(optimizer, AdamW)
-    assert peak == NETWORKS["small_vit"].adam_lr == 1e-3
-    optimizer, peak = _optimizer(network, "small_cnn", RECIPES["fast"])
-    assert isinstance(optimizer, MomentumSGD)
-    assert peak == RECIPES["fast"].lr
+@pytest.mark.parametrize(("network", "optimizer"), [("small_vit", "clipped_adamw"), ("small_cnn", "momentum_sgd")])
+def test_a_transformer_is_trained_by_adamw_at_its_own_rate(blobs, monkeypatch, network, optimizer):
+    rates = []
+    monkeypatch.setattr(training, optimizer, lambda parameters, **_: rates.append)
+    train(blobs, setting=Setting(network=network, recipe=replace(RECIPES["fast"], epochs=None, steps=1, warmup=0)))
+    assert rates == [NETWORKS["small_vit"].adam_lr if network == "small_vit" else RECIPES["fast"].lr]
+    assert NETWORKS["small_vit"].adam_lr == 1e-3
+
+
+def test_a_recipe_and_a_network_can_be_added(blobs, monkeypatch):
+    monkeypatch.setattr(RECIPES, "_items", dict(RECIPES))
+    monkeypatch.setattr(NETWORKS, "_items", dict(NETWORKS))
+    RECIPES.register(Recipe("mine", steps=3, batch_size=10))
+
+    def build(n_classes, size):
+        return Network(nn.Conv2d(3, 5, 3), 5, n_classes)
+
+    NETWORKS.register(Architecture("tiny", build, "shows how"))
+    result = train(blobs, setting=Setting(network="tiny", recipe="mine"))
+    assert result.history["step"].tolist() == [3]
+    assert result.network.head.in_features == 5
+
+
+class TestPairedSeeds:
+    """What trainings with equal seeds share, so that a difference between them is that of their images."""
+
+    def record(self, monkeypatch, images, seed):
+        """Initial weights, the positions and crops of every batch, the batches themselves."""
+        batches = []
+
+        def watched(pixels, picks, **options):
+            before = options["rng"].get_state()
+            batch = augment(pixels, picks, **options)
+            batches.append((picks.clone(), before, batch))
+            return batch
+
+        weights = {}
+
+        def start(*arguments):
+            network = make_network(*arguments)
+            weights.update({name: value.clone() for name, value in network.state_dict().items()})
+            return network
+
+        monkeypatch.setattr(training, "augment", watched)
+        monkeypatch.setattr(training, "make_network", start)
+        train(images, seed=seed, setting=Setting(recipe=replace(SHORT, steps=12)))
+        return weights, batches
+
+    def test_equal_seeds_share_initial_weights_and_order(self, monkeypatch, digits):
+        halves = digits.train.take(np.arange(50)), digits.train.take(np.arange(50, 100))
+        (start, batches), (other_start, other_batches) = (self.record(monkeypatch, half, 7) for half in halves)
+        assert all(torch.equal(start[name], other_start[name]) for name in start)
+        assert len(batches) == len(other_batches) == 12
+        for (picks, crops, pixels), (other_picks, other_crops, other_pixels) in zip(
+            batches, other_batches, strict=True
+        ):
+            assert torch.equal(picks, other_picks)
+            assert torch.equal(crops, other_crops)
+            assert not torch.equal(pixels, other_pixels)  # other images at the same positions
+
+    def test_different_seeds_share_neither(self, monkeypatch, digits):
+        images = digits.train.take(np.arange(50))
+        (start, batches), (other_start, other_batches) = (self.record(monkeypatch, images, seed) for seed in (7, 8))
+        assert not torch.equal(start["head.weight"], other_start["head.weight"])
+        assert not torch.equal(start["stages.0.weight"], other_start["stages.0.weight"])
+        assert not any(torch.equal(one[0], two[0]) for one, two in zip(batches, other_batches, strict=True))
+
+    def test_another_number_of_images_shares_the_weights_alone(self, monkeypatch, digits):
+        sizes = digits.train.take(np.arange(50)), digits.train.take(np.arange(60))
+        (start, batches), (other_start, other_batches) = (self.record(monkeypatch, part, 7) for part in sizes)
+        assert all(torch.equal(start[name], other_start[name]) for name in start)
+        assert not any(torch.equal(one[0], two[0]) for one, two in zip(batches, other_batches, strict=True))

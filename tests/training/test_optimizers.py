@@ -1,10 +1,11 @@
-"""Optimizers against torch's own, step by step."""
+"""Steps and schedule: torch's functional optimizers as `train` calls them, against the torch.optim classes."""
 
 import numpy as np
 import pytest
 import torch
 
-from dqas_lib.training.optimizers import AdamW, MomentumSGD, schedule
+from dqas_lib.training.recipes import schedule
+from dqas_lib.training.train import clipped_adamw, momentum_sgd
 
 
 def test_schedule_rises_linearly_and_falls_to_zero_by_a_cosine():
@@ -22,18 +23,18 @@ def test_sgd_gives_the_numbers_of_torchs_own(nesterov):
     start = [torch.randn(4, 3, generator=rng), torch.randn(5, generator=rng)]
     ours = [torch.nn.Parameter(value.clone()) for value in start]
     theirs = [torch.nn.Parameter(value.clone()) for value in start]
-    optimizer = MomentumSGD(ours, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    update = momentum_sgd(ours, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     reference = torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     for lr in (0.1, 0.05, 0.2, 0.01):
-        for mine, other in zip(ours, theirs, strict=True):
-            mine.grad = torch.sin(mine.detach() * 3)
+        for own, other in zip(ours, theirs, strict=True):
+            own.grad = torch.sin(own.detach() * 3)
             other.grad = torch.sin(other.detach() * 3)
-        optimizer.step(lr)
+        update(lr)
         reference.param_groups[0]["lr"] = lr
         reference.step()
         assert all(parameter.grad is None for parameter in ours)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other)
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_adamw_gives_the_numbers_of_torchs_own():
@@ -59,5 +60,5 @@ def test_adamw_gives_the_numbers_of_torchs_own():
         optimizer.step()
         optimizer.zero_grad()
 
-    ours = run(lambda net: AdamW(list(net.parameters()), weight_decay=0.1), lambda _, o, lr: o.step(lr))
+    ours = run(lambda net: clipped_adamw(list(net.parameters()), weight_decay=0.1), lambda _, update, lr: update(lr))
     np.testing.assert_allclose(ours, run(torchs, torchs_step), rtol=1e-4, atol=1e-6)
