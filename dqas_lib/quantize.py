@@ -158,7 +158,7 @@ def quantize(
     original = Pool(images, seed=seed, setting=setting or Setting())
     stage = None if patchify == "none" else Patchifier(original, plan)
     share = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
-    budget = _budget(ratio, share, len(images))
+    budget = images_at(ratio, share, len(images))
     pool = original
     reduced = stage.apply() if patchify == "first" else None
     if reduced is not None:
@@ -210,7 +210,7 @@ def patchify(
     return Patchifier(pool, Patchify(theta, drop, patch_size, autoencoder)).apply()
 
 
-def _budget(ratio: float, share: float, n_images: int) -> int:
+def images_at(ratio: float, share: float, n_images: int) -> int:
     """Images to select: round(ratio * N / share of patches kept)."""
     if ratio > share + 1e-9:
         raise InputError(

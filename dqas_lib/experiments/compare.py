@@ -1,46 +1,54 @@
-"""Comparisons: a grid of selections and trainings -> tidy rows, one row per training.
+"""Comparisons: a grid of training sets and trainings -> tidy rows, one row per training.
 
 Every comparison has the same budgets and paired seeds: seed s means the same random streams of the selection and the
-same initial weights and batches of the evaluation for every method. Selections and trainings are kept in the store, so
-a stopped grid goes on, and a second call with more ratios computes only what is new.
+same initial weights and order of the data for every method. Selections and trainings are kept in the store, so a
+stopped grid goes on, and a second call with more ratios computes only what is new.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from dqas_lib.core.checks import check_ratio
+from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
 from dqas_lib.data.image_set import DataSet
 from dqas_lib.experiments.evaluate import Evaluation, Selected, evaluate, select
-from dqas_lib.methods.base import Method, get_method
+from dqas_lib.experiments.makers import Source, get_source, is_maker
+from dqas_lib.methods.base import get_method
 from dqas_lib.patches.masks import AdaptiveTheta
-from dqas_lib.patches.patchify import Patchify
-from dqas_lib.quantize import ORDERS, RATIO_KINDS
+from dqas_lib.patches.patchify import Patchifier, Patchify
+from dqas_lib.pool import Pool
+from dqas_lib.quantize import ORDERS, RATIO_KINDS, images_at
 from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
 
 FULL = "full"  # the label of training on all images, at ratio 1
 
+Theta = float | AdaptiveTheta
+Several = Mapping[str, str | Source] | Sequence[str | Source]
+
 
 @dataclass(frozen=True)
 class Trial:
-    """One selection, and one training on it.
+    """One training set, and one training on it.
 
     Args:
         label: The method's name in tables.
-        method, ratio, ratio_kind, seed, patchify, plan: The selection; see `quantize`.
-        setting: Of what the method itself trains.
+        source: What selects or makes the training set.
+        ratio, seed, patchify, plan, ratio_kind: As in `evaluate.select`.
+        setting: Of what the source itself trains.
         evaluation: Of the final training.
     """
 
     label: str
-    method: Method
+    source: Source
     ratio: float
     seed: int
     setting: Setting
@@ -49,14 +57,20 @@ class Trial:
     plan: Patchify = field(default_factory=Patchify)
     ratio_kind: str = "image"
 
+    @property
+    def kind(self) -> str:
+        """The kind of training set: "all", "selection", or the maker's word."""
+        return "all" if self.label == FULL else self.source.kind if is_maker(self.source) else "selection"
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Tidy results.
 
     Args:
-        rows: One row per training: dataset, method, ratio, ratio_kind, patchify, theta, drop, budget (images),
-            stored_ratio, seed, network, recipe, protocol, accuracy (last epoch), best_accuracy, macro_accuracy (mean
+        rows: One row per training: dataset, method, kind ("selection", "all" or a maker's), ratio, ratio_kind,
+            patchify, theta (NaN when adaptive), drop, stored_ratio, budget (images the ratio gives), n_images (trained
+            on), seed, network, recipe, protocol, accuracy (after the last step), best_accuracy, macro_accuracy (mean
             recall), cross_entropy, selection_seconds, training_seconds.
         classes: One row per training and class: class, selected (images of it), recall.
     """
@@ -72,12 +86,12 @@ def workers_here(device: str) -> int:
         if not given.isdigit() or int(given) < 1:
             raise InputError(f"DQAS_WORKERS must be a whole number >= 1; got {given!r}")
         return int(given)
-    return 1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return joblib.cpu_count() if device == "cpu" else 1
 
 
 def compare(
     data: DataSet,
-    methods: Mapping[str, str | Method] | Sequence[str | Method],
+    methods: Several,
     ratios: Sequence[float],
     seeds: Sequence[int],
     *,
@@ -85,7 +99,7 @@ def compare(
     evaluate_with: Sequence[str] | None = None,
     evaluate_recipe: str | Recipe | None = None,
     patchify: str | Sequence[str] = "none",
-    theta: float | AdaptiveTheta | Sequence[float | AdaptiveTheta] = 0.25,
+    theta: Theta | Sequence[Theta] = 0.25,
     drop: str | Sequence[str] = "importance",
     autoencoder: str = "small",
     ratio_kind: str = "image",
@@ -94,15 +108,18 @@ def compare(
 ) -> Comparison:
     """Select with every method at every ratio and seed, train on what was selected, evaluate on the test set.
 
+    No row has what cannot be made: a re-encoding that does not fit into the bytes, for instance.
+
     Args:
         data: Training and test images.
-        methods: Names or methods, or label -> name or method; FULL ("full") trains on all images.
-        ratios, ratio_kind: As in `quantize`.
+        methods: Names of `METHODS` or `MAKERS`, methods or makers, or label -> one of these; FULL ("full") trains on
+            all images.
+        ratios, ratio_kind: As in `quantize`; of what drops no patches both kinds are the same.
         seeds: Paired over the methods.
         setting: Of what the methods train; its store keeps selections and trainings, its progress shows a bar.
         evaluate_with, evaluate_recipe: Networks and recipe of the final training (default: the setting's).
         patchify, theta, drop: As in `quantize`; each may be several values, of which every combination is tried ("none"
-            drops no patches, so it stands once).
+            drops no patches, so it stands once; all images and what a maker makes keep all of theirs).
         autoencoder: Recipe of the autoencoder.
         workers: Processes (default: `workers_here`).
         compute: False trains nothing and gives the rows that are in the store.
@@ -111,93 +128,110 @@ def compare(
         InputError: For anything that cannot be used, before anything runs.
     """
     setting = setting or Setting()
-    if not isinstance(methods, Mapping):
-        methods = {method if isinstance(method, str) else get_method(method).name: method for method in methods}
-    plans = _plans(patchify, theta, drop, autoencoder)
-    if ratio_kind not in RATIO_KINDS:
-        raise InputError(f"ratio_kind must be one of {', '.join(RATIO_KINDS)}; got {ratio_kind!r}")
+    sources = labeled(methods)
+    one_of("ratio_kind", ratio_kind, RATIO_KINDS)
+    plans = list(_plans(patchify, theta, drop, autoencoder))
+    whole = [("none", Patchify())]
     evaluations = [
         setting.replace(network=network, recipe=evaluate_recipe or setting.recipe, progress=False)
         for network in evaluate_with or [setting.network]
     ]
     trials = []
     for seed in seeds:
-        for label, method in methods.items():
+        for label, source in sources.items():
             for ratio in [1.0] if label == FULL else ratios:
-                check_ratio(ratio, len(data.train))
-                for order, plan in [("none", Patchify())] if label == FULL else plans:
+                for order, plan in whole if label == FULL or is_maker(source) else plans:
+                    _check(data, ratio, order, plan, ratio_kind)
                     for evaluation in evaluations:
                         trials.append(
                             Trial(
                                 label=label,
-                                method=get_method("random" if label == FULL else method),
+                                source=source,
                                 ratio=float(ratio),
                                 seed=check_seed(seed),
                                 setting=setting.replace(progress=False),
                                 evaluation=evaluation,
                                 patchify=order,
                                 plan=plan,
-                                ratio_kind="image" if order == "none" else ratio_kind,
+                                ratio_kind=ratio_kind,
                             )
                         )
-    rows, classes = [], []
-    workers = workers_here(setting.device) if workers is None else workers
-    for row, of_classes in _run(data, trials, workers, setting.progress, compute):
-        rows.append(row)
-        classes += of_classes
-    return Comparison(pd.DataFrame(rows), pd.DataFrame(classes))
+    results = _run(
+        data, trials, workers_here(setting.device) if workers is None else workers, setting.progress, compute
+    )
+    return Comparison(
+        pd.DataFrame([row for row, _ in results]), pd.DataFrame([row for _, classes in results for row in classes])
+    )
 
 
-def _several(value: object) -> list:
+def labeled(methods: Several) -> dict[str, Source]:
+    """Label -> method or maker, all checked."""
+    if not isinstance(methods, Mapping):
+        names = [method if isinstance(method, str) else getattr(method, "name", None) for method in methods]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise InputError(f"several methods are named {twice.pop()!r}: give a mapping, label -> method")
+        methods = dict(zip(names, methods, strict=True))
+    return {label: get_method("random") if label == FULL else get_source(method) for label, method in methods.items()}
+
+
+def _plans(
+    patchify: object, theta: object, drop: object, autoencoder: str
+) -> Iterator[tuple[str, Patchify]]:
+    """(order, plan) of every combination; "none" stands once."""
+    for order in _several(patchify):
+        if one_of("patchify", order, ORDERS) == "none":
+            yield order, Patchify()
+        else:
+            yield from (
+                (order, Patchify(theta, drop, autoencoder=autoencoder))
+                for drop in _several(drop)
+                for theta in _several(theta)
+            )
+
+
+def _several(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _plans(patchify: object, theta: object, drop: object, autoencoder: str) -> list[tuple[str, Patchify]]:
-    """(order, plan) of every combination; "none" stands once."""
-    plans: list[tuple[str, Patchify]] = []
-    for order in _several(patchify):
-        if order not in ORDERS:
-            raise InputError(f"patchify must be one of {', '.join(ORDERS)}; got {order!r}")
-        if order == "none":
-            plans.append((order, Patchify()))
-        else:
-            plans += [(order, Patchify(t, d, autoencoder=autoencoder)) for d in _several(drop) for t in _several(theta)]
-    return plans
+def _check(data: DataSet, ratio: float, order: str, plan: Patchify, ratio_kind: str) -> None:
+    """InputError for a ratio or plan that does not fit the images, as far as it is known before anything is trained."""
+    check_ratio(ratio, len(data.train))
+    if order != "none":
+        stage = Patchifier(Pool(data.train), plan)
+        if ratio_kind == "stored" and not isinstance(plan.theta, AdaptiveTheta):
+            images_at(ratio, stage.share_kept(), len(data.train))
 
 
-def _run(
-    data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, compute: bool
-) -> list[tuple[dict, list[dict]]]:
-    """Results of the trials, in their order; those that are missing are left out unless `compute`."""
+Result = tuple[dict[str, Any], list[dict[str, Any]]]  # a row, and its rows per class
+
+
+def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, compute: bool) -> list[Result]:
+    """Results of the trials, in their order; without `compute` those that are in the store."""
     bar = tqdm(total=len(trials), desc=f"trainings on {data.name}", disable=not progress)
-    cached = [_trial(data, trial, compute=False) for trial in trials]
-    if not compute:
-        bar.close()
-        return [found for found in cached if found is not None]
-    missing = [i for i, found in enumerate(cached) if found is None]
+    results = [_trial(data, trial, compute=False) for trial in trials]
+    missing = [i for i, result in enumerate(results) if result is None] if compute else []
     bar.update(len(trials) - len(missing))
     if workers == 1 or len(missing) < 2:
         computed = (_trial(data, trials[i]) for i in missing)
     else:
-        import joblib
-
         # copy on write: PyTorch warns of arrays that cannot be written
         with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
-            pool = joblib.Parallel(n_jobs=min(workers, len(missing)), return_as="generator")
-            computed = pool(joblib.delayed(_trial)(data, trials[i]) for i in missing)
+            processes = joblib.Parallel(n_jobs=min(workers, len(missing)), return_as="generator")
+            computed = processes(joblib.delayed(_trial)(data, trials[i]) for i in missing)
     for i, result in zip(missing, computed, strict=True):
-        cached[i] = result
+        results[i] = result
         bar.update(1)
     bar.close()
-    return cached
+    return [result for result in results if result is not None and result[0]]
 
 
-def _trial(data: DataSet, trial: Trial, compute: bool = True) -> tuple[dict, list[dict]] | None:
-    """Select, train, evaluate: one row, and one row per class; None when it is not in the store and not computed."""
+def _trial(data: DataSet, trial: Trial, compute: bool = True) -> Result | None:
+    """Select or make, train, evaluate; None: not in the store and not computed; an empty row: it cannot be made."""
     selected = select(
         data.train,
         trial.ratio,
-        trial.method,
+        trial.source,
         trial.seed,
         trial.setting,
         patchify=trial.patchify,
@@ -207,32 +241,33 @@ def _trial(data: DataSet, trial: Trial, compute: bool = True) -> tuple[dict, lis
     )
     if selected is None:
         return None
-    reached = evaluate(
-        selected.images, data.test, trial.evaluation, trial.seed, weights=selected.weights, compute=compute
-    )
+    if not selected.class_counts.any():
+        return {}, []
+    reached = evaluate(selected, data.test, trial.evaluation, trial.seed, compute=compute)
     return None if reached is None else _row(data, trial, selected, reached)
 
 
-def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -> tuple[dict, list[dict]]:
-    recipe = trial.evaluation.recipe
-    dropping = trial.patchify != "none"
-    theta = trial.plan.theta
+def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -> Result:
+    recipe, n_images = trial.evaluation.recipe, int(selected.class_counts.sum())
+    theta, dropping = trial.plan.theta, trial.patchify != "none"
     key = {
         "dataset": data.name,
         "method": trial.label,
         "ratio": trial.ratio,
-        "budget": len(selected.images),
+        "budget": check_ratio(trial.ratio, len(data.train)) if is_maker(trial.source) else n_images,
         "seed": trial.seed,
         "network": trial.evaluation.network,
         "recipe": recipe.name,
         "patchify": trial.patchify,
-        "theta": (np.nan if isinstance(theta, AdaptiveTheta) else theta) if dropping else 0.0,
+        "theta": (np.nan if isinstance(theta, AdaptiveTheta) else float(theta)) if dropping else 0.0,
         "drop": trial.plan.drop if dropping else "-",
     }
     row = {
         **key,
-        "ratio_kind": trial.ratio_kind,
+        "kind": trial.kind,
+        "ratio_kind": trial.ratio_kind if dropping else "image",
         "stored_ratio": selected.stored_ratio,
+        "n_images": n_images,
         "protocol": recipe.kind,
         "accuracy": reached.accuracy,
         "best_accuracy": reached.best_accuracy,
@@ -242,7 +277,7 @@ def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -
         "training_seconds": round(reached.seconds, 3),
     }
     classes = [
-        {**key, "class": name, "selected": int(n), "recall": float(recall)}
-        for name, n, recall in zip(data.train.class_names, selected.images.class_counts, reached.recall, strict=True)
+        {**key, "class": name, "selected": int(count), "recall": float(recall)}
+        for name, count, recall in zip(data.train.class_names, selected.class_counts, reached.recall, strict=True)
     ]
     return row, classes

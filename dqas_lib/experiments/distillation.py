@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from dqas_lib.core.checks import check_ratio
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive, generator, torch_generator
 from dqas_lib.data.image_set import ImageSet
@@ -23,7 +22,6 @@ from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import threads
 
-DISTILLED = {"dm": "random", "dream": "representative"}  # label -> matching
 MATCHINGS = ("random", "representative")
 
 
@@ -252,32 +250,3 @@ def representatives(model: Network, images: np.ndarray, rows: np.ndarray, k: int
     )
     squared = (features**2).sum(axis=1)[:, None] - 2 * features @ centers.T
     return rows[np.unique(squared.argmin(axis=0))]
-
-
-def distilled(
-    images: ImageSet,
-    ratio: float,
-    name: str,
-    *,
-    seed: int = 0,
-    steps: int = 300,
-    setting: Setting | None = None,
-) -> Distilled:
-    """Synthetic images by "dm" or "dream", as many of every class as the ratio gives (rounded down, at least one).
-
-    The other arguments are those of `distil`. Raises InputError for another name, and what `distil` refuses.
-    """
-    if name not in DISTILLED:
-        raise InputError(f"unknown distillation {name!r}: the known ones are {', '.join(DISTILLED)}")
-    return distil(
-        images,
-        _per_class(images, ratio),
-        matching=DISTILLED[name],
-        steps=steps,
-        seed=seed,
-        setting=setting,
-    )
-
-
-def _per_class(images: ImageSet, ratio: float) -> int:
-    return max(1, int(check_ratio(ratio, len(images)) // np.count_nonzero(images.class_counts)))

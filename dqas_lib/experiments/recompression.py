@@ -136,3 +136,14 @@ def _psnr(before: np.ndarray, after: np.ndarray) -> float:
     """Mean over the images of the peak signal-to-noise ratio in dB (at most 99 for an image that is the same)."""
     error = np.square(before.astype(np.float32) - after).mean(axis=(1, 2, 3))
     return float(np.minimum(10 * np.log10(255.0**2 / np.maximum(error, 1e-9)), 99.0).mean())
+
+
+def png_bytes(images: ImageSet) -> int:
+    """Bytes of the images as PNG files (gray ones as gray), without names: what a selection takes, kept exactly."""
+    total = 0
+    for pixels in images.images:
+        gray = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if gray else pixels).save(buffer, "PNG", optimize=True)
+        total += buffer.tell()
+    return total

@@ -1,4 +1,7 @@
-"""Tables: tidy rows -> means with intervals, paired comparisons, files."""
+"""Statistics of tidy rows: means with intervals over seeds, paired comparisons, corrected for their number.
+
+Below three seeds there is no interval and no p (NaN): two runs do not tell how runs vary. [ours]
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +12,29 @@ from scipy import stats
 
 from dqas_lib.core.errors import InputError
 
+FEWEST = 3  # values that an interval, a p or a correlation needs
 
-def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Mean and half-width of its Student t interval; NaN half-width for fewer than two values."""
+Values = Sequence[float] | np.ndarray | pd.Series
+
+
+def mean_interval(values: Values, confidence: float = 0.95) -> tuple[float, float]:
+    """Mean and half-width of its Student t interval; NaN half-width for fewer than three values."""
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         raise InputError("a mean needs at least one value; got none")
-    if len(values) < 2:
+    if len(values) < FEWEST:
         return float(values.mean()), math.nan
     half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean()), float(half)
 
 
+def sample_error(accuracy: float, n_test: int, confidence: float = 0.95) -> float:
+    """Half-width of the interval of an accuracy over test samples of n_test images: what no number of seeds removes."""
+    return float(stats.norm.ppf(0.5 + confidence / 2) * math.sqrt(accuracy * (1 - accuracy) / n_test))
+
+
 def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") -> pd.DataFrame:
-    """One row a group: n, mean and half (of the 95 % interval over seeds) of `value`, in the order of appearance."""
+    """One row per group: n, mean and half (of the 95 % interval over seeds) of `value`, in the order of appearance."""
     out = []
     for key, group in rows.groupby(list(by), sort=False):
         mean, half = mean_interval(group[value])
@@ -35,16 +47,32 @@ def paired(
 ) -> dict[str, float]:
     """Paired comparison first - second over rows equal in `over` (e.g. ["seed"]).
 
-    Gives n, difference (mean), half (of its 95 % interval) and p (two-sided paired t test). Raises InputError when a
-    pair is incomplete: means over different seeds are not compared.
+    Returns:
+        n, difference (mean), half (of its 95 % interval), p (two-sided paired t test) and correlation (Pearson's, of
+        the pairs: near 0 the pairing removed nothing, the luck of each training is still in the difference).
+
+    Raises:
+        InputError: When a pair is incomplete: means over different seeds are not compared.
     """
     table = rows.pivot(index=list(over), columns=by, values=value)
     for name in (first, second):
         if name not in table or table[name].isna().any() or len(table) == 0:
             raise InputError(f"no complete pairs of {first!r} and {second!r} over {', '.join(over)}")
-    difference = (table[first] - table[second]).to_numpy()
-    mean, half = mean_interval(difference)
-    p = math.nan
-    if len(difference) > 1:
-        p = 1.0 if not difference.any() else float(stats.ttest_rel(table[first], table[second]).pvalue)
-    return {"n": len(difference), "difference": mean, "half": half, "p": p}
+    one, other = table[first].to_numpy(dtype=np.float64), table[second].to_numpy(dtype=np.float64)
+    mean, half = mean_interval(one - other)
+    p = correlation = math.nan
+    if len(one) >= FEWEST:
+        p = float(stats.ttest_rel(one, other).pvalue) if (one != other).any() else 1.0
+        if np.ptp(one) and np.ptp(other):
+            correlation = float(np.corrcoef(one, other)[0, 1])
+    return {"n": len(one), "difference": mean, "half": half, "p": p, "correlation": correlation}
+
+
+def holm(p: Values) -> np.ndarray:
+    """P-values of one table, corrected for their number by Holm's step-down rule; NaN stays NaN and does not count."""
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    corrected = np.full(len(p), math.nan)
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    return corrected

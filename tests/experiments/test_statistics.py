@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -15,6 +14,7 @@ def test_interval_of_a_mean_by_hand():
     assert mean == 2.0
     assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert math.isnan(tables.mean_interval([5.0])[1])
+    assert math.isnan(tables.mean_interval([5.0, 6.0])[1])  # two runs do not tell how runs vary
     with pytest.raises(InputError, match="at least one value"):
         tables.mean_interval([])
 
@@ -37,8 +37,27 @@ def test_paired_comparison_by_hand_and_refusal_of_missing_pairs():
         tables.paired(rows, "a", "c", over=["seed"])
     with pytest.raises(InputError, match="no complete pairs"):
         tables.paired(rows.iloc[:-1], "a", "b", over=["seed"])
+    # deviations -1/6, -1/15, 7/30 and -1/15, -1/15, 2/15: 0.0467 / sqrt(0.0867 * 0.0267)
+    assert result["correlation"] == pytest.approx(0.9707, abs=1e-4)
     same = rows.assign(accuracy=0.5)
     assert tables.paired(same, "a", "b", over=["seed"])["p"] == 1.0
+    assert math.isnan(tables.paired(same, "a", "b", over=["seed"])["correlation"])
+    two = tables.paired(rows[rows["seed"] < 2], "a", "b", over=["seed"])
+    assert two["difference"] == pytest.approx(0.15)
+    assert all(math.isnan(two[name]) for name in ("half", "p", "correlation"))
+
+
+def test_holm_by_hand():
+    # smallest first: 4 x 0.01, 3 x 0.02, 2 x 0.03 and, never below the one before, 1 x 0.04; NaN does not count
+    corrected = tables.holm([0.04, 0.01, math.nan, 0.03, 0.02])
+    np.testing.assert_allclose(corrected, [0.06, 0.04, math.nan, 0.06, 0.06])
+    assert tables.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert tables.holm([]).tolist() == []
+
+
+def test_error_of_the_test_sample():
+    # 90 % of 100 images: 1.96 sqrt(0.9 x 0.1 / 100)
+    assert tables.sample_error(0.9, 100) == pytest.approx(1.96 * 0.03, rel=1e-4)
 
 
 def test_summary_keeps_the_order_and_counts():
@@ -47,19 +66,3 @@ def test_summary_keeps_the_order_and_counts():
     assert summary["method"].tolist() == ["z", "a"]
     assert summary["n"].tolist() == [2, 1]
     np.testing.assert_allclose(summary["mean"], [0.3, 0.9])
-
-
-def test_files_are_written_in_a_run_only(tmp_path, monkeypatch):
-    rows = pd.DataFrame({"a": [1, 2]})
-    monkeypatch.delenv("DQAS_RUN_DIR", raising=False)
-    assert tables.save(rows, "t") is rows
-    tables.finish({"x": 1})
-    monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path))
-    tables.save(rows, "t")
-    tables.finish({"x": 1})
-    assert (tmp_path / "tables" / "t.csv").read_text() == "a\n1\n2\n"
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["finished"] is True
-    assert result["values"] == {"x": 1}
-    with pytest.raises(InputError, match="plain JSON values"):
-        tables.finish({"x": math.nan})

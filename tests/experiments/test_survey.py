@@ -7,11 +7,14 @@ import pytest
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import DataSet
-from dqas_lib.experiments.distillation import distilled
-from dqas_lib.experiments.survey import all_methods, overview, png_bytes, survey
+from dqas_lib.experiments.compare import compare
+from dqas_lib.experiments.makers import MAKERS, Distillation, Reencoding
+from dqas_lib.experiments.recompression import png_bytes
+from dqas_lib.experiments.survey import all_methods, overview, survey
 from dqas_lib.methods import METHODS
 from dqas_lib.methods.dq import DQ
 from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.setting import Setting
 
 TINY = Recipe("tiny", steps=12, batch_size=8, lr=0.05)
 
@@ -26,10 +29,8 @@ def test_rows_of_selections_and_of_other_sets(blobs, tmp_path):
     options = {
         "methods": {"full": "full", "random": "random", "herding": "herding"},
         "others": ("dm", "jpeg", "webp"),
-        "recipe": TINY,
-        "store": Store(tmp_path),
+        "setting": Setting(recipe=TINY, store=Store(tmp_path)),
         "workers": 1,
-        "progress": False,
     }
     table = survey(data, 0.2, [0, 1], **options)
     kinds = table.groupby("method")["kind"].first().to_dict()
@@ -43,7 +44,9 @@ def test_rows_of_selections_and_of_other_sets(blobs, tmp_path):
     assert means.is_monotonic_decreasing
     assert table["accuracy"].between(0, 1).all()
     assert table.equals(survey(data, 0.2, [0, 1], **options))  # from the store, times included
-    with pytest.raises(InputError, match="unknown: gif; beside the methods there are dm, dream, jpeg and webp"):
+    with pytest.raises(
+        InputError, match=r"unknown method 'gif'.*: the known ones are .*random.*, dm, dream, jpeg, webp"
+    ):
         survey(data, 0.2, [0], others=("gif",))
 
 
@@ -61,26 +64,28 @@ def test_overview_pairs_every_method_with_random_over_its_own_seeds():
         ]
 
     table = pd.DataFrame(
-        rows("dqas", "selection", [0.8, 0.9])
-        + rows("random", "selection", [0.7, 0.9])
-        + rows("webp", "re-encoded", [None, 0.6])
+        rows("dqas", "selection", [0.8, 0.9, 1.0])
+        + rows("random", "selection", [0.7, 0.9, 0.8])
+        + rows("webp", "re-encoded", [None, 0.6, 0.6])
     )
     found = overview(table).set_index("method")
     assert list(found.index) == ["dqas", "random", "webp"]  # the order of the rows
     assert list(found["kind"]) == ["selection", "selection", "re-encoded"]
-    assert list(found["n"]) == [2, 2, 1]
-    assert found["accuracy"].to_list() == pytest.approx([0.85, 0.8, 0.6])
-    # Student's t of one degree of freedom: 12.706 times the standard error
-    assert found.loc["dqas", ["difference", "difference_half"]].to_list() == pytest.approx(
-        [0.05, 12.706 * 0.05], rel=1e-4
-    )
-    assert found.loc["dqas", "half"] == pytest.approx(12.706 * 0.05, rel=1e-4)
-    assert found.loc["random", ["difference", "difference_half"]].isna().all()
-    assert found.loc["webp", "difference"] == pytest.approx(-0.3)  # to random of the same seed, not to the mean
-    assert found.loc["webp", ["half", "difference_half"]].isna().all()
-    assert list(found["selection_seconds"]) == [1.5, 1.5, 2.0]
+    assert list(found["n"]) == [3, 3, 2]
+    assert found["accuracy"].to_list() == pytest.approx([0.9, 0.8, 0.6])
+    # Student's t of two degrees of freedom: 4.3027 times the standard error
+    error = 4.3027 * 0.1 / np.sqrt(3)
+    assert found.loc["dqas", ["difference", "difference_half"]].to_list() == pytest.approx([0.1, error], rel=1e-4)
+    assert found.loc["dqas", "half"] == pytest.approx(error, rel=1e-4)
+    # t = 0.1 / (0.1 / sqrt 3) with two degrees of freedom; one comparison that has a p: Holm changes nothing
+    assert found.loc["dqas", ["p", "p_holm"]].to_list() == pytest.approx([0.2254, 0.2254], abs=1e-4)
+    assert found.loc["dqas", "correlation"] == pytest.approx(0.5)
+    assert found.loc["random", ["difference", "difference_half", "p", "p_holm", "correlation"]].isna().all()
+    assert found.loc["webp", "difference"] == pytest.approx(-0.25)  # to random of the same seeds, not to the mean
+    assert found.loc["webp", ["half", "difference_half", "p", "p_holm"]].isna().all()  # two seeds
+    assert list(found["selection_seconds"]) == [2.0, 2.0, 2.5]
     to_dqas = overview(table, "dqas").set_index("method")["difference"]
-    assert to_dqas["random"] == pytest.approx(-0.05)
+    assert to_dqas["random"] == pytest.approx(-0.1)
     with pytest.raises(InputError, match="no complete pairs of 'dqas' and 'herding'"):
         overview(table, "herding")
 
@@ -88,7 +93,7 @@ def test_overview_pairs_every_method_with_random_over_its_own_seeds():
 def test_imbalanced_data_are_ranked_by_macro_accuracy_and_leave_out_what_a_class_cannot_give(blobs, tmp_path):
     few = np.concatenate([np.flatnonzero(blobs.labels == label)[: 3 if label else 20] for label in range(3)])
     data = DataSet("tailed", blobs.take(few), blobs.take(np.arange(1, 60, 2)))  # 26 images, the smallest classes have 3
-    options = {"methods": {"random": "random", "herding": "herding"}, "recipe": TINY, "workers": 1, "progress": False}
+    options = {"methods": {"random": "random", "herding": "herding"}, "setting": Setting(recipe=TINY), "workers": 1}
     table = survey(data, 0.5, [0], others=("dm",), measure="macro_accuracy", **options)
     assert set(table["method"]) == {"random", "herding"}  # dm wants 13 // 3 = 4 images of a class of 3
     assert table["macro_accuracy"].is_monotonic_decreasing
@@ -103,11 +108,64 @@ def test_imbalanced_data_are_ranked_by_macro_accuracy_and_leave_out_what_a_class
 
 def test_distilled_images_number_what_the_ratio_gives(blobs):
     counts = blobs.class_counts
-    found = distilled(blobs, 0.2, "dm", steps=2)
-    assert list(found.images.class_counts) == [round(0.2 * len(blobs)) // len(counts)] * len(counts)
-    assert found.settings["matching"] == "random"
-    assert found.settings["steps"] == len(found.loss) == 2
-    assert distilled(blobs, 0.02, "dream", steps=1).settings["matching"] == "representative"
-    assert list(distilled(blobs, 0.02, "dm", steps=1).images.class_counts) == [1] * len(counts)
-    with pytest.raises(InputError, match="unknown distillation 'DC': the known ones are dm, dream"):
-        distilled(blobs, 0.2, "DC")
+    made = Distillation("dm", "random", steps=2).make(blobs, 0.2, 0, Setting())
+    assert list(made.class_counts) == [round(0.2 * len(blobs)) // len(counts)] * len(counts)
+    few = Distillation("dream", "representative", steps=1).make(blobs, 0.02, 0, Setting())
+    assert list(few.class_counts) == [1] * len(counts)
+    assert (MAKERS["dm"].matching, MAKERS["dm"].steps, MAKERS["dream"].matching) == ("random", 300, "representative")
+    with pytest.raises(InputError, match="matching is one of random, representative; got 'dc'"):
+        Distillation("dc", "dc")
+    with pytest.raises(InputError, match="codec is one of jpeg, webp; got 'gif'"):
+        Reencoding("gif", "gif")
+
+
+class Averages:
+    """One image per class, the mean of its images: a maker from outside, which counts its calls."""
+
+    name, kind = "averages", "averaged"
+    calls = 0
+
+    def make(self, images, ratio, seed, setting):
+        type(self).calls += 1
+        if ratio < 0.1:
+            return None
+        first = images.take(np.array([np.flatnonzero(images.labels == label)[0] for label in range(images.n_classes)]))
+        means = [images.images[images.labels == label].mean(axis=0) for label in range(images.n_classes)]
+        return first.with_images(np.stack(means).astype(np.uint8))
+
+
+def test_a_maker_from_outside_stands_beside_the_others_under_its_own_kind(blobs, tmp_path):
+    data = DataSet("blobs", blobs.take(np.arange(0, 60, 2)), blobs.take(np.arange(1, 60, 2)))
+    setting = Setting(recipe=TINY, store=Store(tmp_path))
+    table = survey(data, 0.2, [0, 1], methods=["random"], others=[Averages()], setting=setting, workers=1)
+    found = overview(table).set_index("method")
+    assert found["kind"].to_dict() == {"random": "selection", "averages": "averaged"}
+    assert found["n_images"].to_dict() == {"random": 6, "averages": 3}
+    result = compare(data, [Averages()], [0.05, 0.2], [0], setting=setting, workers=1)
+    assert list(result.rows["ratio"]) == [0.2]  # nothing can be made at 5 %: no row
+    assert list(result.classes["selected"]) == [1, 1, 1]
+    # its code may have changed: what it makes is not read from the store, and makes no rows without computing
+    calls = Averages.calls
+    compare(data, [Averages()], [0.2], [0], setting=setting, workers=1)
+    assert Averages.calls == calls + 1
+    assert compare(data, [Averages()], [0.2], [0], setting=setting, compute=False).rows.empty
+    with pytest.raises(InputError, match="lacks a kind"):
+        compare(data, [type("NoKind", (), {"name": "x", "make": print})()], [0.2], [0])
+
+
+def test_a_registered_maker_is_in_the_survey(blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(MAKERS, "_items", {})
+    MAKERS.register(Averages())
+    data = DataSet("blobs", blobs.take(np.arange(0, 60, 2)), blobs.take(np.arange(1, 60, 2)))
+    table = survey(data, 0.2, [0], methods=["random"], setting=Setting(recipe=TINY), workers=1)
+    assert set(table["method"]) == {"random", "averages"}
+
+
+def test_what_the_librarys_makers_make_is_made_once(blobs, tmp_path, monkeypatch):
+    data = DataSet("blobs", blobs.take(np.arange(0, 60, 2)), blobs.take(np.arange(1, 60, 2)))
+    options = {"setting": Setting(recipe=TINY, store=Store(tmp_path)), "workers": 1}
+    first = compare(data, ["jpeg", "webp"], [0.2], [0, 1], **options).rows
+    monkeypatch.setattr("dqas_lib.experiments.makers.recompress", None)  # nor is it found out again what does not fit
+    again = compare(data, ["jpeg", "webp"], [0.2], [0, 1], **options).rows
+    assert set(again["method"]) == {"webp"}
+    assert again.equals(first)

@@ -4,8 +4,7 @@ import matplotlib
 import pytest
 from matplotlib import pyplot as plt
 
-from dqas_lib.experiments.distillation import DISTILLED
-from dqas_lib.experiments.recompression import CODECS
+from dqas_lib.experiments.makers import MAKERS
 from dqas_lib.experiments.survey import all_methods
 from dqas_lib.notebook import plots
 
@@ -62,7 +61,7 @@ def test_method_colors_are_distinct():
 
 
 def test_every_method_has_a_label_of_its_own():
-    shown = {*all_methods(), *DISTILLED, *CODECS, "random, equal"}  # the last: notebook 06 on imbalanced data
+    shown = {*all_methods(), *MAKERS, "random, equal"}  # the last: notebook 06 on imbalanced data
     assert set(plots.METHOD_LABELS) == shown
     assert len(set(plots.METHOD_LABELS.values())) == len(shown)
 

@@ -210,9 +210,9 @@ class TestDamage:
 def _budget_of(images, ratio, theta):
     from dqas_lib.patches.patchify import Patchifier
     from dqas_lib.pool import Pool
-    from dqas_lib.quantize import _budget
+    from dqas_lib.quantize import images_at
 
-    return _budget(ratio, Patchifier(Pool(images), theta).share_kept(), len(images))
+    return images_at(ratio, Patchifier(Pool(images), theta).share_kept(), len(images))
 
 
 class TestSaving:
