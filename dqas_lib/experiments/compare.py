@@ -20,7 +20,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
 from dqas_lib.data.image_set import DataSet
 from dqas_lib.experiments.evaluate import Evaluation, Selected, evaluate, select
-from dqas_lib.experiments.makers import Source, get_source, is_maker
+from dqas_lib.experiments.makers import Maker, Source, get_source
 from dqas_lib.methods.base import get_method
 from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.patchify import Patchifier, Patchify
@@ -60,7 +60,7 @@ class Trial:
     @property
     def kind(self) -> str:
         """The kind of training set: "all", "selection", or the maker's word."""
-        return "all" if self.label == FULL else self.source.kind if is_maker(self.source) else "selection"
+        return "all" if self.label == FULL else self.source.kind if isinstance(self.source, Maker) else "selection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def compare(
     for seed in seeds:
         for label, source in sources.items():
             for ratio in [1.0] if label == FULL else ratios:
-                for order, plan in whole if label == FULL or is_maker(source) else plans:
+                for order, plan in whole if label == FULL or isinstance(source, Maker) else plans:
                     _check(data, ratio, order, plan, ratio_kind)
                     for evaluation in evaluations:
                         trials.append(
@@ -175,9 +175,7 @@ def labeled(methods: Several) -> dict[str, Source]:
     return {label: get_method("random") if label == FULL else get_source(method) for label, method in methods.items()}
 
 
-def _plans(
-    patchify: object, theta: object, drop: object, autoencoder: str
-) -> Iterator[tuple[str, Patchify]]:
+def _plans(patchify: object, theta: object, drop: object, autoencoder: str) -> Iterator[tuple[str, Patchify]]:
     """(order, plan) of every combination; "none" stands once."""
     for order in _several(patchify):
         if one_of("patchify", order, ORDERS) == "none":
@@ -254,7 +252,7 @@ def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -
         "dataset": data.name,
         "method": trial.label,
         "ratio": trial.ratio,
-        "budget": check_ratio(trial.ratio, len(data.train)) if is_maker(trial.source) else n_images,
+        "budget": check_ratio(trial.ratio, len(data.train)) if isinstance(trial.source, Maker) else n_images,
         "seed": trial.seed,
         "network": trial.evaluation.network,
         "recipe": recipe.name,

@@ -17,7 +17,7 @@ from dqas_lib.core.checks import check_ratio
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.experiments.makers import Maker, Source, get_source, is_maker
+from dqas_lib.experiments.makers import Maker, Source, get_source
 from dqas_lib.methods.base import can_be_kept, options
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.patchify import Patchify
@@ -112,7 +112,7 @@ def evaluate(
         **setting.key,
     }
 
-    def work() -> dict[str, np.ndarray]:
+    def work() -> dict[str, Any]:
         trained_on = images.images if isinstance(images, Selected) else images
         result = train(trained_on, setting=setting, seed=derive(seed, "evaluation"), evaluate_on=test, weights=weights)
         return {
@@ -155,7 +155,7 @@ def select(
         compute: False: None in place of a selection that is not in the store.
     """
     method = get_source(method)
-    if is_maker(method):
+    if isinstance(method, Maker):
         return _make(images, ratio, method, seed, setting, compute)
     plan = plan or Patchify()
     dropping = patchify != "none"
@@ -169,7 +169,7 @@ def select(
         }
     )
 
-    def work() -> dict[str, np.ndarray]:
+    def work() -> dict[str, Any]:
         started = time.perf_counter()
         subset = quantize(
             images,
@@ -203,9 +203,7 @@ def select(
     return _selected(found, load)
 
 
-def _make(
-    images: ImageSet, ratio: float, maker: Maker, seed: int, setting: Setting, compute: bool
-) -> Selected | None:
+def _make(images: ImageSet, ratio: float, maker: Maker, seed: int, setting: Setting, compute: bool) -> Selected | None:
     """What a maker makes; the store keeps a record of it, not the images, which may be all of the data set."""
     store = setting.store if can_be_kept(maker) else None
 
@@ -215,7 +213,7 @@ def _make(
 
     fresh: list[ImageSet] = []
 
-    def work() -> dict[str, np.ndarray]:
+    def work() -> dict[str, Any]:
         started = time.perf_counter()
         fresh.append(load())
         return _record(fresh[0], ratio, started)
@@ -237,7 +235,7 @@ def _key(images: ImageSet, what: Source, ratio: float, seed: int, setting: Setti
     }
 
 
-def _record(images: ImageSet, stored_ratio: float, started: float) -> dict[str, np.ndarray]:
+def _record(images: ImageSet, stored_ratio: float, started: float) -> dict[str, Any]:
     return {
         "fingerprint": np.array(images.fingerprint()),
         "class_counts": images.class_counts,
@@ -255,11 +253,11 @@ def _kept(
     store: Store | None,
     stage: str,
     key: dict[str, Any],
-    work: Callable[[], dict[str, np.ndarray]],
+    work: Callable[[], dict[str, Any]],
     setting: Setting,
     code: tuple[Any, ...],
     compute: bool,
-) -> dict[str, np.ndarray] | None:
+) -> dict[str, Any] | None:
     """A result from the store, or computed; None when it is neither there nor to be computed."""
     if store is None:
         return work() if compute else None

@@ -4,7 +4,7 @@ A method selects images; a maker makes new ones. Comparisons train on both in th
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeGuard
+from typing import ClassVar, Protocol, runtime_checkable
 
 from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
@@ -17,6 +17,7 @@ from dqas_lib.quantize import quantize
 from dqas_lib.training.setting import Setting
 
 
+@runtime_checkable
 class Maker(Protocol):
     """Makes a training set at a ratio; `kind` is the word for it in tables: "distilled", "re-encoded", your own."""
 
@@ -88,11 +89,6 @@ MAKERS.register(Reencoding("webp", "webp"))
 Source = Method | Maker  # where a training set comes from
 
 
-def is_maker(source: object) -> TypeGuard[Maker]:
-    """Whether this makes a training set rather than selecting one."""
-    return callable(getattr(source, "make", None)) and not callable(getattr(source, "select", None))
-
-
 def get_source(source: str | Source) -> Source:
     """A method or maker by its registered name, or the given object.
 
@@ -103,9 +99,8 @@ def get_source(source: str | Source) -> Source:
         if source not in METHODS and source not in MAKERS:
             raise unknown("method", source, (*METHODS, *MAKERS))
         return MAKERS[source] if source in MAKERS else get_method(source)
-    if not is_maker(source) or isinstance(source, type):
-        return get_method(source)
-    for name in ("name", "kind"):
-        if not isinstance(getattr(source, name, None), str):
-            raise InputError(f"not a maker: {source!r} lacks a {name}, a text that tables show")
-    return source
+    if isinstance(source, Maker) and not isinstance(source, type):
+        return source
+    if callable(getattr(source, "make", None)) and not callable(getattr(source, "select", None)):
+        raise InputError(f"not a maker: {source!r} lacks a name or a kind, texts that tables show")
+    return get_method(source)

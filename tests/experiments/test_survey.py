@@ -149,7 +149,7 @@ def test_a_maker_from_outside_stands_beside_the_others_under_its_own_kind(blobs,
     compare(data, [Averages()], [0.2], [0], setting=setting, workers=1)
     assert Averages.calls == calls + 1
     assert compare(data, [Averages()], [0.2], [0], setting=setting, compute=False).rows.empty
-    with pytest.raises(InputError, match="lacks a kind"):
+    with pytest.raises(InputError, match="lacks a name or a kind"):
         compare(data, [type("NoKind", (), {"name": "x", "make": print})()], [0.2], [0])
 
 
