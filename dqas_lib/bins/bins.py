@@ -1,4 +1,4 @@
-"""Stage 3, bins: GraphCut and DQ's recursive bins, class by class. [DQ, Section 3; paper, Section 3]
+"""Stage 3, bins: GraphCut and DQ's recursive bins, class by class [DQ, Section 3; paper, Section 3].
 
 Kernel s_ij = 1/2 + 1/2 cos(z_i, z_j). Gain of adding j to S out of the pool V:
     lambda * sum_{i in V} s_ij - 2 * sum_{i in S} s_ij,
@@ -11,21 +11,21 @@ after some 60, so every choice that float32 leaves open, by a rigorous bound of 
 within TIE of each other count as equal and go to the lowest position.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 from tqdm.auto import tqdm
 
-from dqas_lib.bins.graph_cut import TIE, greedy_graph_cut
+from dqas_lib.bins.graph_cut import TIE, bin_size, greedy_graph_cut
+from dqas_lib.bins.on_gpu import recursive_bins_on_device
+from dqas_lib.core.checks import whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.training.features import check_features, unit_rows
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,41 +45,46 @@ class Bins:
         return members[np.lexsort((self.rank[members], self.bin[members]))]
 
 
-def check_bins(n_bins: int) -> None:
-    """InputError unless n_bins is a whole number >= 1."""
-    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
-        raise InputError(f"n_bins must be a whole number >= 1; got {n_bins!r}")
+def fill_bins(n: int, n_bins: int, pick: Callable[[np.ndarray, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Bins of one class of n images: (n,) bin numbers and (n,) ranks within the bin.
 
+    Args:
+        n: Images of the class.
+        n_bins: How many bins. Sizes differ by at most one, larger ones first; with fewer images than bins every image
+            is a bin of its own.
+        pick: Of the positions that are left and the size of a bin: which places among them fill it, in order.
 
-def recursive_bins(features: np.ndarray, n_bins: int, *, lambda_val: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Bins of one class: (n,) bin numbers and (n,) ranks.
-
-    features: (n, d) unit rows. Bin sizes differ by at most one, larger ones first; with fewer images than bins every
-    image is a bin of its own. Raises InputError unless n_bins is a whole number >= 1.
+    Raises:
+        InputError: Unless n_bins is a whole number >= 1.
     """
-    check_bins(n_bins)
-    n = len(features)
+    whole_number("n_bins", n_bins)
     left = np.arange(n)
-    numbers, ranks = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    numbers, ranks = np.empty((2, n), dtype=np.int64)
     for number in range(min(n_bins, n)):
-        size = n // n_bins + (number < n % n_bins)
-        order = greedy_graph_cut(features[left], size, lambda_val=lambda_val)
+        order = pick(left, bin_size(n, n_bins, number))
         numbers[left[order]] = number
-        ranks[left[order]] = np.arange(size)
+        ranks[left[order]] = np.arange(len(order))
         left = np.delete(left, order)
     return numbers, ranks
 
 
+def recursive_bins(features: np.ndarray, n_bins: int, *, lambda_val: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Recursive GraphCut bins of one class, by (n, d) unit rows; see `fill_bins` [DQ]."""
+    return fill_bins(
+        len(features), n_bins, lambda left, size: greedy_graph_cut(features[left], size, lambda_val=lambda_val)
+    )
+
+
 def make_bins(
-    features: "np.ndarray | torch.Tensor",
+    features: np.ndarray | torch.Tensor,
     labels: np.ndarray,
     n_bins: int = 10,
     *,
     lambda_val: float = 1.0,
-    device: "str | torch.device | None" = None,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Bins:
-    """Recursive GraphCut bins of every class. [DQ: 10 bins]
+    """Recursive GraphCut bins of every class [DQ: 10 bins].
 
     features: (N, d), scaled to unit rows here; labels: (N,). On a CPU as many classes are cut at once as the BLAS has
     threads, and the result does not depend on how many. Features on a CUDA device, or device="cuda", are cut there
@@ -91,9 +96,7 @@ def make_bins(
     if device is None and not isinstance(features, np.ndarray):
         device = features.device
     if device is not None and str(device) != "cpu":
-        from dqas_lib.bins.on_gpu import recursive_bins_on_device
-
-        check_bins(n_bins)
+        whole_number("n_bins", n_bins)
         numbers, ranks = recursive_bins_on_device(
             features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=device
         )

@@ -1,6 +1,7 @@
 """TODO."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,11 @@ _GRID = np.linspace(0.0, 1.0, 5)  # where the bound on all other rows is worked 
 
 
 _ROUNDING = 2.0**-24  # of one float32 operation
+
+
+def bin_size(n: Any, n_bins: int, number: int) -> Any:
+    """Images in bin `number` of a class of n (a whole number, or a tensor of them): equal parts, larger ones first."""
+    return n // n_bins + (number < n % n_bins)
 
 
 def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 1.0) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqas_lib.bins.graph_cut import bin_size
 from dqas_lib.core.errors import InputError
 
 MEMORY_SHARE = 0.4  # of the device's free memory, for kernel matrices
@@ -158,11 +159,6 @@ def _graph_of(run: _Run) -> "torch.cuda.CUDAGraph":
     return run.graph
 
 
-def _bin_sizes(sizes: Tensor, n_bins: int, number: int) -> Tensor:
-    """(C,) images of bin `number` in classes of these sizes; 0 when a class has fewer images than bins."""
-    return sizes // n_bins + (number < sizes % n_bins)
-
-
 def _cut_with_kernel(rows: Tensor, sizes: Tensor, n_bins: int, lambda_val: float, tie: float) -> tuple[Tensor, Tensor]:
     """(C, n) bin numbers and ranks of padded classes (C, n, d) float64, by way of their (C, n, n) inner products."""
     kernel = torch.bmm(rows, rows.transpose(1, 2))
@@ -183,10 +179,10 @@ def _cut_with_kernel(rows: Tensor, sizes: Tensor, n_bins: int, lambda_val: float
         start = 0.5 * lambda_val * torch.bmm(kernel, open_.double()[:, :, None])[:, :, 0]
         run.scores.copy_(torch.where(open_, start, -torch.inf))
         run.tie.copy_((tie * open_.sum(dim=1).clamp(min=1))[:, None])
-        run.size.copy_(_bin_sizes(sizes, n_bins, number))
+        run.size.copy_(bin_size(sizes, n_bins, number))
         run.order.fill_(-1)
         run.step.zero_()
-        run.fill(largest // n_bins + (number < largest % n_bins))
+        run.fill(bin_size(largest, n_bins, number))
         found = run.order >= 0
         number_of = torch.where(found, number, number_of)
         rank_of = torch.where(found, run.order, rank_of)
@@ -203,7 +199,7 @@ def _cut_without_kernel(
     for index, n in enumerate(sizes.tolist()):
         left = torch.arange(n, device=rows.device)
         for number in range(min(n_bins, n)):
-            size = n // n_bins + (number < n % n_bins)
+            size = bin_size(n, n_bins, number)
             pool = rows[index, left][None]
             total = pool.sum(dim=1)
             run = _Run(

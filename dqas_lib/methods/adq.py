@@ -5,12 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.bins.bins import Bins
 from dqas_lib.budget.class_counts import largest_remainder
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import Choice, register
-from dqas_lib.methods.dq import draw_from_bins
+from dqas_lib.methods.base import Choice, draw_from_bins, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.contrastive import contrastive_embedding
 
@@ -18,7 +16,7 @@ from dqas_lib.training.contrastive import contrastive_embedding
 @register
 @dataclass(frozen=True)
 class ADQ:
-    """Adaptive Dataset Quantization. [Li et al., AAAI 2025]
+    """Adaptive Dataset Quantization [Li et al., AAAI 2025].
 
     Definition: bin n of a class has a representativeness score Rep_n (its mean texture level), a diversity score Div_n
     (from contrastive embeddings) and the importance I_n = Rep_n + Div_n, both normalized; with N(n) images in the bin,
@@ -39,11 +37,9 @@ class ADQ:
     steps: int = 200
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.n_bins < 1 or self.steps < 0:
-            raise InputError(
-                "ADQ: alpha must lie in [0, 1], n_bins be at least 1, steps >= 0; "
-                f"got {self.alpha!r}, {self.n_bins!r}, {self.steps!r}"
-            )
+        whole_number("ADQ: n_bins", self.n_bins)
+        number("ADQ: alpha", self.alpha, 0, 1)
+        whole_number("ADQ: steps", self.steps, 0)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: bin, rank; representativeness, diversity (C, n_bins), quota (C, n_bins)."""
@@ -65,36 +61,32 @@ class ADQ:
             shares = in_bin * sampling_ratios(rep[label], div[label], in_bin, self.alpha)
             first = generator(pool.seed, "adq", int(label), "remainders").permutation(self.n_bins)
             quota[label][first] = largest_remainder(shares[first], int(counts[label]), caps=in_bin[first])
-        positions = self._draw(pool, bins, quota)
+        # one bin at a time, so that each draws from a stream of its own
+        positions = [
+            draw_from_bins(pool, bins, np.flatnonzero(bins.bin == n), quota[:, n], use=f"adq {n}")
+            for n in range(self.n_bins)
+        ]
         trace = {"bin": bins.bin, "rank": bins.rank, "representativeness": rep, "diversity": div, "quota": quota}
-        return Choice(positions, trace=trace)
+        return Choice(np.concatenate(positions), trace=trace)
 
     def _embedding(self, pool: Pool) -> np.ndarray:
-        order = pool.by_id
-        z = contrastive_embedding(pool.images.take(order), setting=pool.setting, seed=pool.seed, steps=self.steps)
-        return z[np.argsort(order)]
-
-    def _draw(self, pool: Pool, bins: Bins, quota: np.ndarray) -> np.ndarray:
-        """quota[c, n] images of bin n of class c: one bin at a time, so that each draws from a stream of its own."""
-        chosen = []
-        for number in range(self.n_bins):
-            inside = np.flatnonzero(bins.bin == number)
-            chosen.append(draw_from_bins(pool, bins, inside, quota[:, number], use=f"adq {number}"))
-        return np.concatenate(chosen)
+        images = pool.images.take(pool.by_id)
+        z = contrastive_embedding(images, setting=pool.setting, seed=pool.seed, steps=self.steps)
+        return z[np.argsort(pool.by_id)]
 
 
 def texture_level(images: np.ndarray) -> np.ndarray:
     """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, gray (Rec. 601)."""
-    from scipy.ndimage import correlate1d  # slow to import
-
     levels = np.empty(len(images))
     for start in range(0, len(images), 1024):
         gray = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
-        slopes = [
-            correlate1d(correlate1d(gray, [-1, 0, 1], axis=along), [1, 2, 1], axis=across)
-            for along, across in ((1, 2), (2, 1))
+        x = np.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
+        down, right = x[:, 2:] - x[:, :-2], x[:, :, 2:] - x[:, :, :-2]
+        sobel = [
+            2 * down[:, :, 1:-1] + (down[:, :, :-2] + down[:, :, 2:]),
+            2 * right[:, 1:-1] + (right[:, :-2] + right[:, 2:]),
         ]
-        levels[start : start + 1024] = 0.5 * np.abs(slopes).sum(axis=0).mean(axis=(1, 2))
+        levels[start : start + 1024] = 0.5 * np.abs(sobel).sum(axis=0).mean(axis=(1, 2))
     return levels
 
 

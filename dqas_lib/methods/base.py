@@ -2,16 +2,19 @@
 
 A method is any object with a `name` and `select(pool, budget)`. The kit's own are frozen dataclasses: their fields are
 their options, so they can be read, compared and written into a result's provenance, and a mistyped option is an error.
+Many of them say only what is their own: `ScoreMethod` a score per image, `GroupMethod` how to pick within a class.
 """
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from dqas_lib.bins.bins import Bins
 from dqas_lib.budget.class_counts import largest_remainder
+from dqas_lib.core.checks import one_of
 from dqas_lib.core.digests import is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
@@ -41,7 +44,10 @@ class Choice:
 class Method(Protocol):
     """A selection method. `needs`, where it has them, names what it uses of the pool (of `pool.NEEDS`)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What registries, tables and plots call it."""
+        ...
 
     def select(self, pool: Pool, budget: int) -> "Choice | np.ndarray":
         """Select `budget` distinct positions, 1 <= budget <= N: as a `Choice`, or the positions alone."""
@@ -52,7 +58,7 @@ METHODS: Registry[Any] = Registry("method")
 register = METHODS.register
 
 
-def get_method(method: "str | Method") -> Method:
+def get_method(method: str | Method | Any) -> Method:
     """A method by its registered name, with its default options, or the given object.
 
     Raises:
@@ -108,15 +114,9 @@ def checked(method: Method, pool: Pool, budget: int) -> Choice:
     return dataclasses.replace(choice, positions=positions.astype(np.int64))
 
 
-def check_balance(balance: str) -> None:
-    """InputError unless the balance is "proportional", "equal" or "free"."""
-    if balance not in BALANCES:
-        raise InputError(f"balance is one of {', '.join(BALANCES)}; got {balance!r}")
-
-
 def quotas(pool: Pool, budget: int, balance: str) -> np.ndarray:
-    """(C,) images to select of each class: "proportional" to its size, or "equal" as far as the sizes allow."""
-    check_balance(balance)
+    """(C,) images to select per class: "proportional" to its size, or "equal" as far as the sizes allow."""
+    one_of("balance", balance, BALANCES)
     if not pool.labeled:
         raise InputError(f"balance {balance!r} needs labels, which the pool does not have: give balance='free'")
     sizes = pool.images.class_counts
@@ -129,7 +129,6 @@ def groups(pool: Pool, budget: int, balance: str) -> list[tuple[np.ndarray, int]
 
     Positions are in the order of the ids, so that "ties to the lowest position" means "to the lowest id".
     """
-    check_balance(balance)
     if balance == "free":
         return [(pool.by_id, budget)]
     counts = quotas(pool, budget, balance)
@@ -143,18 +142,79 @@ def in_each_group(pool: Pool, budget: int, balance: str, pick: Pick) -> np.ndarr
 
 
 def by_score(pool: Pool, scores: np.ndarray, budget: int, balance: str) -> np.ndarray:
-    """Positions of the images with the largest scores, within classes or over all; ties to the lowest id."""
+    """Positions of the images with the largest (N,) scores, per class or over all; ties to the lowest id."""
     return in_each_group(
         pool, budget, balance, lambda members, count: np.argsort(-scores[members], kind="stable")[:count]
     )
 
 
+@dataclass(frozen=True)
+class GroupMethod:
+    """A method that selects within each class, or with balance "free" within all images. Subclasses give `picker`.
+
+    Args:
+        balance: Images per class: "proportional" to its size, "equal", or "free" (whatever the picks come to).
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    balance: str = "proportional"
+
+    def __post_init__(self) -> None:
+        one_of("balance", self.balance, BALANCES)
+
+    def picker(self, pool: Pool) -> Pick:
+        """Function of (positions, count) that gives `count` places within these positions, in the order picked."""
+        raise NotImplementedError
+
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`."""
+        pool.check(self)
+        return Choice(in_each_group(pool, budget, self.balance, self.picker(pool)))
+
+
+@dataclass(frozen=True)
+class ScoreMethod(GroupMethod):
+    """A method that selects the images with the largest scores, ties to the lowest id. Subclasses give `scores`."""
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) scores of the pool's images; the largest are selected."""
+        raise NotImplementedError
+
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,)."""
+        pool.check(self)
+        scores = self.scores(pool)
+        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
+
+
 def draw_within_classes(pool: Pool, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
     """counts[c] candidates of each class c, uniformly; depends on the images' ids, not on their order."""
-    images = pool.images
-    chosen = []
+    images, selected = pool.images, []
     for label, count in enumerate(counts):
-        members = candidates[images.labels[candidates] == label]
-        members = members[np.argsort(images.ids[members], kind="stable")]
-        chosen.append(generator(pool.seed, use, label).permutation(members)[:count])
-    return np.concatenate(chosen)
+        members = _by_id(pool, candidates[images.labels[candidates] == label])
+        selected.append(generator(pool.seed, use, label).permutation(members)[:count])
+    return np.concatenate(selected)
+
+
+def draw_from_bins(pool: Pool, bins: Bins, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
+    """counts[c] candidates of each class c, in equal shares from its bins, uniformly within a bin.
+
+    Every bin draws from a stream of its own (the public DQ code seeds every bin alike, so that the same ranks are
+    drawn from each); which bins give a remainder is drawn too.
+    """
+    selected = [np.zeros(0, dtype=np.int64)]
+    for label in np.flatnonzero(counts).tolist():
+        members = candidates[pool.images.labels[candidates] == label]
+        sizes = np.bincount(bins.bin[members], minlength=bins.n_bins)
+        first = generator(pool.seed, use, label, "remainders").permutation(bins.n_bins)
+        quota = np.empty_like(sizes)
+        quota[first] = largest_remainder(sizes[first], int(counts[label]), caps=sizes[first])
+        for number in np.flatnonzero(quota).tolist():
+            inside = _by_id(pool, members[bins.bin[members] == number])
+            selected.append(generator(pool.seed, use, label, number).permutation(inside)[: quota[number]])
+    return np.concatenate(selected)
+
+
+def _by_id(pool: Pool, positions: np.ndarray) -> np.ndarray:
+    return positions[np.argsort(pool.images.ids[positions], kind="stable")]

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.core.errors import InputError
-from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.core.checks import whole_number
+from dqas_lib.methods.base import ScoreMethod, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
 from dqas_lib.training.probabilities import log_softmax
@@ -16,8 +16,8 @@ _BLOCK = 512
 
 @register
 @dataclass(frozen=True)
-class Cal:
-    """Contrastive Active Learning. [Margatina et al., EMNLP 2021, Algorithm 1]
+class Cal(ScoreMethod):
+    """Contrastive Active Learning [Margatina et al., EMNLP 2021, Algorithm 1].
 
     Definition: the largest (1/k) sum over the k nearest neighbors i in feature space of KL(p_i | p_x). The neighbors
     are looked for among all images (here all are labeled), the image itself left out. neighbors: k = 10 [Cal].
@@ -27,38 +27,32 @@ class Cal:
 
     name: ClassVar[str] = "cal"
     needs: ClassVar[tuple[str, ...]] = ("features", "logits")
-    balance: str = "proportional"
     neighbors: int = 10
 
     def __post_init__(self) -> None:
-        check_balance(self.balance)
-        if self.neighbors < 1:
-            raise InputError(f"neighbors must be at least 1; got {self.neighbors!r}")
+        super().__post_init__()
+        whole_number("neighbors", self.neighbors)
 
-    def select(self, pool: Pool, budget: int) -> Choice:
-        """See `Method.select`. Trace: score (N,)."""
-        pool.check(self)
-        order = pool.by_id
-        scores = np.empty(len(order))
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) mean divergences in nats."""
+        order, scores = pool.by_id, np.empty(len(pool.images))
         scores[order] = contrast(pool.features[order], pool.logits[order], self.neighbors)
-        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
+        return scores
 
 
 def nearest_neighbors(features: np.ndarray, k: int) -> np.ndarray:
     """(n, min(k, n - 1)) positions of each row's nearest other rows by cosine, nearest first; ties to the lowest."""
     z = unit_rows(features)
     k = min(k, len(z) - 1)
-    found = np.empty((len(z), k), dtype=np.int64)
-    if not k:
-        return found
-    for start in range(0, len(z), _BLOCK):
+    neighbors = np.empty((len(z), k), dtype=np.int64)
+    for start in range(0, len(z) if k else 0, _BLOCK):
         likeness = z[start : start + _BLOCK] @ z.T
         rows = np.arange(len(likeness))
         likeness[rows, start + rows] = -np.inf
         near = np.sort(np.argpartition(-likeness, k - 1, axis=1)[:, :k], axis=1)
         order = np.argsort(-likeness[rows[:, None], near], axis=1, kind="stable")
-        found[start : start + _BLOCK] = near[rows[:, None], order]
-    return found
+        neighbors[start : start + _BLOCK] = near[rows[:, None], order]
+    return neighbors
 
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:

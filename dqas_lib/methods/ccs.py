@@ -5,20 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import Choice, check_balance, groups, register
+from dqas_lib.methods.base import Choice, GroupMethod, groups, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.dynamics import area_under_margin
 
 
 @register
 @dataclass(frozen=True)
-class CCS:
-    """Coverage-centric Coreset Selection. [Zheng et al., ICLR 2023, Algorithm 1]
+class CCS(GroupMethod):
+    """Coverage-centric Coreset Selection [Zheng et al., ICLR 2023, Algorithm 1].
 
-    Definition: leave out the share `hard` of the hardest images (mislabeled ones are among them), cut the range of the
-    difficulty into `strata` intervals of equal width, and divide the budget equally over them, beginning with the
+    Definition: leave out the fraction `hard` of the hardest images (mislabeled ones are among them), cut the range of
+    the difficulty into `strata` intervals of equal width, and divide the budget equally over them, beginning with the
     smallest: what a stratum cannot give goes to the rest. Uniform within a stratum. Difficulty: minus the area
     under the margin. hard: 0.3 at 10 % of CIFAR-10 [CCS], less at larger ratios; never so much that too few images are
     left. Over all classes at once as in the paper; balance "proportional" or "equal" does it class by class.
@@ -33,21 +33,21 @@ class CCS:
     checkpoints: int = 20
 
     def __post_init__(self) -> None:
-        check_balance(self.balance)
-        if not 0 <= self.hard < 1 or self.strata < 1:
-            raise InputError(f"hard must lie in [0, 1) and strata be at least 1; got {self.hard!r}, {self.strata!r}")
+        super().__post_init__()
+        number("hard", self.hard, 0, 1, ends="[)")
+        whole_number("strata", self.strata)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: score (N,), the difficulty."""
         pool.check(self)
         difficulty = -area_under_margin(pool.dynamics(checkpoints=self.checkpoints)["margin"])
-        chosen = []
-        for number, (members, count) in enumerate(groups(pool, budget, self.balance)):
+        selected = []
+        for place, (members, count) in enumerate(groups(pool, budget, self.balance)):
             cut = min(int(self.hard * len(members)), len(members) - count)
             kept = members[np.sort(np.argsort(difficulty[members], kind="stable")[: len(members) - cut])]
-            rng = generator(pool.seed, "ccs", number)
-            chosen.append(kept[stratified(difficulty[kept], count, self.strata, rng)])
-        return Choice(np.concatenate(chosen), trace={"score": difficulty})
+            rng = generator(pool.seed, "ccs", place)
+            selected.append(kept[stratified(difficulty[kept], count, self.strata, rng)])
+        return Choice(np.concatenate(selected), trace={"score": difficulty})
 
 
 def stratified(scores: np.ndarray, n_picks: int, strata: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,14 +56,12 @@ def stratified(scores: np.ndarray, n_picks: int, strata: int, rng: np.random.Gen
     Strata are served from the smallest to the largest, each with an equal part of what is left of the budget, so a
     small stratum is taken whole and its rest goes to the larger ones.
     """
-    low, high = scores.min(), scores.max()
-    width = (high - low) / strata
+    low, width = scores.min(), (scores.max() - scores.min()) / strata
     stratum = np.minimum(((scores - low) / width).astype(np.int64), strata - 1) if width > 0 else np.zeros(len(scores))
     numbers, sizes = np.unique(stratum, return_counts=True)
-    chosen, left = [], n_picks
+    selected, left = [], n_picks
     for done, place in enumerate(np.lexsort((numbers, sizes))):
-        share = min(int(sizes[place]), left // (len(numbers) - done))
-        members = np.flatnonzero(stratum == numbers[place])
-        chosen.append(rng.permutation(members)[:share])
-        left -= share
-    return np.concatenate(chosen)
+        count = min(int(sizes[place]), left // (len(numbers) - done))
+        selected.append(rng.permutation(np.flatnonzero(stratum == numbers[place]))[:count])
+        left -= count
+    return np.concatenate(selected)

@@ -1,14 +1,14 @@
 """DeepFool: the images that the smallest change of pixels carries over the decision boundary."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dqas_lib.core.errors import InputError
-from dqas_lib.methods.base import Choice, by_score, check_balance, register
+from dqas_lib.core.checks import number, whole_number
+from dqas_lib.methods.base import ScoreMethod, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.networks import Network
 from dqas_lib.training.train import threads, train
@@ -16,50 +16,39 @@ from dqas_lib.training.train import threads, train
 
 @register
 @dataclass(frozen=True)
-class DeepFool:
-    """DeepFool. [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2]
+class DeepFool(ScoreMethod):
+    """DeepFool [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2].
 
     Definition: the smallest L2 norm of a perturbation of the pixels that changes the network's prediction. From x, go
-    to the nearest of the linearised boundaries, |f_k - f_top| / |grad f_k - grad f_top|, until the prediction
+    to the nearest of the linearized boundaries, |f_k - f_top| / |grad f_k - grad f_top|, until the prediction
     changes. rivals: how many other classes are looked at, the likeliest first [ours: 4; DeepFool: all]; steps: at most
-    so many. Needs: network. Cost: (rivals + 1) backward passes a step over the images that still resist.
+    so many; overshoot: what is added to go beyond the boundary, as a fraction of the way. Needs: network.
+    Cost: (rivals + 1) backward passes per step over the images that still resist.
     """
 
     name: ClassVar[str] = "deepfool"
     needs: ClassVar[tuple[str, ...]] = ("network",)
-    balance: str = "proportional"
     rivals: int = 4
     steps: int = 10
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
-        check_balance(self.balance)
-        if min(self.rivals, self.steps) < 1 or self.overshoot < 0:
-            raise InputError(
-                f"rivals and steps must be at least 1, overshoot >= 0; "
-                f"got {self.rivals!r}, {self.steps!r}, {self.overshoot!r}"
-            )
+        super().__post_init__()
+        whole_number("rivals", self.rivals)
+        whole_number("steps", self.steps)
+        number("overshoot", self.overshoot, 0)
 
-    def select(self, pool: Pool, budget: int) -> Choice:
-        """See `Method.select`. Trace: score (N,), minus the norm in gray levels."""
-        pool.check(self)
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) minus the norms in gray levels."""
+        settings: dict[str, Any] = {"rivals": self.rivals, "steps": self.steps, "overshoot": self.overshoot}
 
         def compute() -> dict[str, np.ndarray]:
-            norms = np.empty(len(pool.images))
+            images, norms = pool.images.images[pool.by_id], np.empty(len(pool.images))
             with threads(pool.setting.network, torch.device(pool.setting.device)):
-                norms[pool.by_id] = perturbation_norms(
-                    pool.trained,
-                    pool.images.images[pool.by_id],
-                    rivals=self.rivals,
-                    steps=self.steps,
-                    overshoot=self.overshoot,
-                    device=pool.setting.device,
-                )
+                norms[pool.by_id] = perturbation_norms(pool.trained, images, device=pool.setting.device, **settings)
             return {"norm": norms}
 
-        settings = {"rivals": self.rivals, "steps": self.steps, "overshoot": self.overshoot}
-        scores = -pool.stage("deepfool", settings, compute, (train, perturbation_norms))["norm"]
-        return Choice(by_score(pool, scores, budget, self.balance), trace={"score": scores})
+        return -pool.stage("deepfool", settings, compute, (train, perturbation_norms))["norm"]
 
 
 def perturbation_norms(
@@ -69,7 +58,7 @@ def perturbation_norms(
     rivals: int,
     steps: int,
     overshoot: float,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     batch_size: int = 256,
 ) -> np.ndarray:
     """(N,) L2 norms, in gray levels of 0 ... 255, of the perturbations that change the prediction of uint8 images.
@@ -77,20 +66,17 @@ def perturbation_norms(
     Infinite for a network of one class. An image that resists after `steps` steps gets the norm reached so far.
     """
     network.eval()
-    frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in frozen:
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
-        blocks = [
-            _of_batch(
-                network, torch.from_numpy(images[start : start + batch_size]).to(device), rivals, steps, overshoot
-            )
-            for start in range(0, len(images), batch_size)
-        ]
+        blocks = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+        return np.concatenate(
+            [_of_batch(network, torch.from_numpy(block).to(device), rivals, steps, overshoot) for block in blocks]
+        )
     finally:
-        for parameter in frozen:
+        for parameter in trainable:
             parameter.requires_grad_(True)
-    return np.concatenate(blocks)
 
 
 def _of_batch(network: Network, images: Tensor, rivals: int, steps: int, overshoot: float) -> np.ndarray:
@@ -111,11 +97,10 @@ def _of_batch(network: Network, images: Tensor, rivals: int, steps: int, oversho
         step = torch.zeros_like(point)
         for k in range(lead.shape[1]):
             (slope,) = torch.autograd.grad(lead[:, k].sum(), point, retain_graph=k + 1 < lead.shape[1])
-            square = slope.flatten(1).square().sum(dim=1).clamp_min(1e-20)
-            distance = lead[:, k].detach().abs() / square.sqrt()
+            square, gap = slope.flatten(1).square().sum(dim=1).clamp_min(1e-20), lead[:, k].detach().abs()
+            distance, scale = gap / square.sqrt(), (gap + 1e-6) / square
             nearer = distance < best
             best = torch.where(nearer, distance, best)
-            scale = (lead[:, k].detach().abs() + 1e-6) / square
             step = torch.where(nearer[:, None, None, None], scale[:, None, None, None] * slope, step)
         active = active[same]
         if not len(active):

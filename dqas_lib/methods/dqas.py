@@ -18,8 +18,7 @@ from dqas_lib.budget.sensitivity import fit_curves
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive, generator
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.methods.base import Choice, draw_within_classes, options, register
-from dqas_lib.methods.dq import draw_from_bins
+from dqas_lib.methods.base import Choice, draw_from_bins, draw_within_classes, options, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import extract
 from dqas_lib.training.probabilities import class_error

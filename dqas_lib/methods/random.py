@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import Choice, check_balance, draw_within_classes, quotas, register
+from dqas_lib.methods.base import Choice, GroupMethod, draw_within_classes, quotas, register
 from dqas_lib.pool import Pool
 
 
 @register
 @dataclass(frozen=True)
-class Random:
-    """Uniform random choice within each class. [paper, "Random"]
+class Random(GroupMethod):
+    """Uniform random choice within each class [DQ, as baseline].
 
     Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size (equal on
     balanced data), sum n_c = B exactly; with balance "free", B images drawn from all. Needs: labels (free: none).
@@ -21,11 +21,6 @@ class Random:
     """
 
     name: ClassVar[str] = "random"
-    needs: ClassVar[tuple[str, ...]] = ()
-    balance: str = "proportional"
-
-    def __post_init__(self) -> None:
-        check_balance(self.balance)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""

@@ -133,7 +133,10 @@ def test_every_method_has_its_page(name):
 
 
 def test_unknown_methods_list_the_known_ones():
-    with pytest.raises(InputError, match="unknown method 'herdin': the known ones are dqas, dq, random, herding"):
+    with pytest.raises(
+        InputError,
+        match=r"unknown method 'herdin' \(did you mean 'herding'\?\): the known ones are dqas, dq, random, herding",
+    ):
         get_method("herdin")
     with pytest.raises(TypeError):
         METHODS["herding"](balanced=True)

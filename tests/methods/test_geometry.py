@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.methods.contextual_diversity import ContextualDiversity, symmetric_divergences
-from dqas_lib.methods.facility_location import FacilityLocation
-from dqas_lib.methods.graph_cut import GraphCut
-from dqas_lib.methods.herding import Herding, greedy_herding
-from dqas_lib.methods.k_center import KCenter, farthest_first, squared_distances
-from dqas_lib.methods.submodular import KEEP_BYTES, greedy_facility_location, nearest
+from dqas_lib.methods.geometry import (
+    ContextualDiversity,
+    Herding,
+    KCenter,
+    farthest_first,
+    greedy_herding,
+    squared_distances,
+    symmetric_divergences,
+)
+from dqas_lib.methods.greedy import KEEP_BYTES, greedy_facility_location, nearest
+from dqas_lib.methods.submodular import FacilityLocation, GraphCut
 from dqas_lib.training.features import unit_rows
 
 os.environ["NUMBA_DISABLE_JIT"] = (
@@ -60,7 +65,7 @@ def test_herding_by_class_uses_the_class_mean(toy):
 def test_k_center_goes_to_the_farthest():
     points = np.array([[0.0], [1.0], [10.0], [4.0], [5.5]])
     # from 0: the farthest is 10; then 4 and 5.5 are at 4 and 4.5 from their nearest; then 4 (1.5) against 1 (1)
-    assert farthest_first(squared_distances(points), 5, 5, 0).tolist() == [0, 2, 4, 3, 1]
+    assert farthest_first(squared_distances(points), 5, 0).tolist() == [0, 2, 4, 3, 1]
 
 
 def test_k_center_is_within_twice_the_best_radius(toy):
@@ -97,7 +102,7 @@ def plain_facility_location(kernel: np.ndarray, n_picks: int) -> list[int]:
 @pytest.mark.parametrize("keep", [KEEP_BYTES, 0])
 def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
     """Kept in memory or in blocks of columns: the picks are the same."""
-    monkeypatch.setattr("dqas_lib.methods.submodular.KEEP_BYTES", keep)
+    monkeypatch.setattr("dqas_lib.methods.greedy.KEEP_BYTES", keep)
     for seed in range(4):
         z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
         kernel = 0.5 + 0.5 * z @ z.T
@@ -109,7 +114,7 @@ def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
 
 def test_a_kernel_kept_in_single_precision_gives_as_good_a_choice(monkeypatch):
     """Near-ties may fall otherwise; the value reached is the same to 1e-6."""
-    monkeypatch.setattr("dqas_lib.methods.submodular.KEEP_BYTES", 4 * 50 * 51 // 2)
+    monkeypatch.setattr("dqas_lib.methods.greedy.KEEP_BYTES", 4 * 50 * 51 // 2)
     for seed in range(4):
         z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
         kernel = 0.5 + 0.5 * z @ z.T
@@ -141,5 +146,5 @@ def test_graph_cut_is_apricots(toy):
         theirs = apricot.GraphCutSelection(15, metric="precomputed", alpha=1.0).fit(0.5 + 0.5 * z @ z.T)
         ours = GraphCut().select(toy([0] * 50, features=features), 15).positions
         assert ours.tolist() == theirs.ranking.tolist()
-    with pytest.raises(InputError, match="lambda_val must be above 0; got 0"):
+    with pytest.raises(InputError, match="lambda_val must be a number above 0; got 0"):
         GraphCut(lambda_val=0)

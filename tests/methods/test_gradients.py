@@ -7,10 +7,15 @@ from scipy.optimize import nnls
 from torch import nn
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.methods.craig import Craig, closeness, medoids
 from dqas_lib.methods.deepfool import DeepFool, perturbation_norms
-from dqas_lib.methods.glister import Glister, greedy_validation_gain
-from dqas_lib.methods.gradmatch import GradMatch, match_gradients, non_negative_solution
+from dqas_lib.methods.gradient_matching import (
+    Craig,
+    Glister,
+    GradMatch,
+    closeness,
+    greedy_validation_gain,
+    non_negative_solution,
+)
 from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.networks import Network
 
@@ -68,7 +73,7 @@ def test_craigs_greedy_minimises_the_distance_to_the_nearest():
     for _ in range(8):
         cost = [np.inf if j in picked else distance[:, [*picked, j]].min(axis=1).sum() for j in range(40)]
         picked.append(int(np.argmin(cost)))
-    order, weights = medoids(gradients, 8)
+    order, weights = Craig().match(gradients, 8)
     assert order.tolist() == picked
     assert weights.tolist() == np.bincount(distance[:, picked].argmin(axis=1), minlength=8).tolist()
 
@@ -79,14 +84,14 @@ def test_craigs_greedy_minimises_the_distance_to_the_nearest():
 def test_gradmatch_recovers_a_sparse_sum():
     """A gradient equal to all the others together is picked first, and with almost no penalty it alone matches."""
     gradients, long = random_gradients(6, 3, 20, seed=2)
-    order, weights = match_gradients(gradients, 6, 1e-9)
+    order, weights = GradMatch(ridge=1e-9).match(gradients, 6)
     assert weights @ long[order] == pytest.approx(long.sum(axis=0), rel=1e-5)
     assert weights == pytest.approx(np.ones(6), rel=1e-5)
 
 
 def test_gradmatch_weights_solve_the_ridge_problem_with_signs():
     gradients, long = random_gradients(60, 4, 5, seed=3)
-    order, weights = match_gradients(gradients, 15, 0.1)
+    order, weights = GradMatch(ridge=0.1).match(gradients, 15)
     assert len(set(order)) == 15
     assert weights.min() >= 0
     penalty = 0.1 * (gradients.norms**2).mean()
@@ -101,7 +106,7 @@ def test_the_error_of_matching_falls_with_every_pick():
     target = long.sum(axis=0)
     errors = []
     for k in (1, 5, 20, 60):
-        order, weights = match_gradients(gradients, k, 1e-3)
+        order, weights = GradMatch(ridge=1e-3).match(gradients, k)
         errors.append(np.linalg.norm(target - weights @ long[order]) / np.linalg.norm(target))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.05
@@ -112,8 +117,7 @@ def test_non_negative_solution_is_scipys():
     for _ in range(30):
         rows = rng.normal(size=(12, 8))
         right = rng.normal(size=12)
-        start = np.zeros(8)
-        found = non_negative_solution(rows.T @ rows, rows.T @ right, start)
+        found = non_negative_solution(rows.T @ rows, rows.T @ right)
         assert found == pytest.approx(nnls(rows, right)[0], abs=1e-8)
 
 
@@ -122,7 +126,7 @@ def test_gradmatch_without_gradients_has_no_weights(toy):
     choice = GradMatch().select(toy([0] * 5, n_classes=2, features=np.ones((5, 2)), logits=logits), 3)
     assert choice.weights is None
     assert len(set(choice.positions)) == 3
-    with pytest.raises(InputError, match="ridge must be above 0; got 0"):
+    with pytest.raises(InputError, match="ridge must be a number above 0; got 0"):
         GradMatch(ridge=0)
 
 
@@ -194,8 +198,10 @@ def test_glister_takes_held_out_images_last(toy):
         assert not held & set(method.select(pool, 32).positions)
         assert sorted(method.select(pool, 40).positions) == list(range(40))
         assert len(held & set(method.select(pool, 35).positions)) == 3
-    with pytest.raises(InputError, match=r"validation must lie in \(0, 1\)"):
+    with pytest.raises(InputError, match="updates must be a whole number >= 1; got 0"):
         Glister(updates=0)
+    with pytest.raises(InputError, match=r"validation must be a number in \(0, 1\); got 1"):
+        Glister(validation=1)
 
 
 # ------------------------------------------------------------------------------------------------ DeepFool
@@ -232,5 +238,5 @@ def test_deepfool_of_one_class_and_its_options():
     network = linear_network(np.ones((1, 3), dtype=np.float32))
     assert np.isinf(perturbation_norms(network, images, rivals=4, steps=3, overshoot=0.02)).all()
     assert all(parameter.requires_grad for parameter in network.parameters())
-    with pytest.raises(InputError, match="rivals and steps must be at least 1"):
+    with pytest.raises(InputError, match="steps must be a whole number >= 1; got 0"):
         DeepFool(steps=0)

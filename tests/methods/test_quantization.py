@@ -13,7 +13,7 @@ from dqas_lib.methods.bgfdq import BGFDQ, greedy_cover
 from dqas_lib.methods.controls import BinsRandom, ShuffledCounts
 from dqas_lib.methods.dq import DQ, gradient_bins
 from dqas_lib.methods.dqas import DQAS
-from dqas_lib.methods.submodular import greedy_graph_cut_gradients
+from dqas_lib.methods.greedy import greedy_graph_cut_gradients
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import quantize
 from dqas_lib.training.contrastive import contrastive_embedding, contrastive_loss
@@ -115,7 +115,7 @@ def test_adq_draws_more_from_the_bins_that_score_higher(digits, tmp_path):
     assert len({tuple(row) for row in trace["quota"][:2]} | {(9, 9, 9, 9)}) > 1  # not DQ's equal shares
     again = quantize(train, 0.3, method=ADQ(n_bins=4, alpha=1.0, steps=10), setting=Setting(recipe=TINY))
     assert again.ids.tolist() == found.ids.tolist()
-    with pytest.raises(InputError, match=r"ADQ: alpha must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"ADQ: alpha must be a number in \[0, 1\]; got 2"):
         ADQ(alpha=2)
 
 
@@ -175,7 +175,7 @@ def test_each_pick_covers_as_much_as_any_could():
 def test_controls_are_dqas_with_a_part_taken_away(digits, tmp_path):
     train = digits.train.take(np.flatnonzero(digits.train.labels < 4))
     store = Store(tmp_path)
-    options = {"recipe": TINY, "store": store}
+    options = {"setting": Setting(recipe=TINY, store=store)}
     bins_random = quantize(train, 0.1, method=BinsRandom(), **options)
     assert bins_random.ids.tolist() == quantize(train, 0.1, method=DQAS(active=False), **options).ids.tolist()
     assert np.abs(bins_random.class_counts[:4] - len(bins_random) / 4).max() <= 1

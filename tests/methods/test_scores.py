@@ -8,12 +8,8 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.methods.cal import Cal, contrast, nearest_neighbors
 from dqas_lib.methods.ccs import CCS, stratified
-from dqas_lib.methods.el2n import EL2N
-from dqas_lib.methods.entropy import Entropy, entropy
-from dqas_lib.methods.forgetting import Forgetting
-from dqas_lib.methods.grand import GraNd
-from dqas_lib.methods.least_confidence import LeastConfidence, least_confidence
-from dqas_lib.methods.margin import Margin, probability_margin
+from dqas_lib.methods.difficulty import EL2N, Forgetting, GraNd
+from dqas_lib.methods.uncertainty import Entropy, LeastConfidence, Margin
 from dqas_lib.training.dynamics import area_under_margin, forgetting_events, outcome, training_dynamics
 from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
@@ -23,11 +19,12 @@ PROBABILITIES = np.array([[0.90, 0.05, 0.05], [0.499, 0.499, 0.002], [0.40, 0.30
 LOGITS = np.log(PROBABILITIES)
 
 
-def test_uncertainty_scores_are_their_formulas():
-    assert least_confidence(LOGITS) == pytest.approx([0.10, 0.501, 0.60])
-    assert probability_margin(LOGITS) == pytest.approx([0.85, 0.0, 0.10], abs=1e-12)
-    assert entropy(LOGITS) == pytest.approx([-(row * np.log(row)).sum() for row in PROBABILITIES])
-    assert entropy(np.zeros((1, 4))) == pytest.approx([np.log(4)])
+def test_uncertainty_scores_are_their_formulas(toy):
+    pool = toy([0, 0, 0], n_classes=3, logits=LOGITS)
+    assert LeastConfidence().scores(pool) == pytest.approx([0.10, 0.501, 0.60])
+    assert Margin().scores(pool) == pytest.approx([-0.85, 0.0, -0.10], abs=1e-7)
+    assert Entropy().scores(pool) == pytest.approx([-(row * np.log(row)).sum() for row in PROBABILITIES])
+    assert Entropy().scores(toy([0], n_classes=4, logits=np.zeros((1, 4)))) == pytest.approx([np.log(4)])
 
 
 @pytest.mark.parametrize("balance", ["proportional", "free"])
@@ -104,7 +101,7 @@ def test_grand_and_el2n_take_the_largest(toy):
     pool = toy([0] * 4, grand=[[1, 9, 3, 4]], el2n=[[5, 1, 2, 0.1]], **given)
     assert GraNd().select(pool, 2).positions.tolist() == [1, 3]
     assert EL2N().select(pool, 2).positions.tolist() == [0, 2]
-    with pytest.raises(InputError, match="networks must be at least 1 and early lie in"):
+    with pytest.raises(InputError, match="networks must be a whole number >= 1; got 0"):
         GraNd(networks=0)
 
 
@@ -120,7 +117,7 @@ def test_cal_wants_neighbors_that_are_predicted_otherwise(toy):
     assert scores[5] == pytest.approx(0)
     assert Cal(neighbors=3).select(pool, 1).positions.tolist() == [3]
     assert contrast(np.ones((1, 2)), np.ones((1, 2)), 10).tolist() == [0.0]
-    with pytest.raises(InputError, match="neighbors must be at least 1; got 0"):
+    with pytest.raises(InputError, match="neighbors must be a whole number >= 1; got 0"):
         Cal(neighbors=0)
 
 
@@ -143,7 +140,7 @@ def test_ccs_leaves_out_the_hardest_and_spreads_over_the_range(toy):
     assert {93, 94, 95, 96, 97, 98, 99} <= set(chosen)
     assert len(set(chosen) & set(range(90))) == 7
     assert len(set(CCS(hard=0.9).select(pool, 50).positions)) == 50  # never leaves out so many that too few are left
-    with pytest.raises(InputError, match=r"hard must lie in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"hard must be a number in \[0, 1\); got 1.0"):
         CCS(hard=1.0)
 
 

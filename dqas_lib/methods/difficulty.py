@@ -1,0 +1,87 @@
+"""Methods that select what was hard while a network was trained: Forgetting, GraNd, EL2N."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dqas_lib.core.checks import number, whole_number
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import Choice, ScoreMethod, by_score, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.dynamics import forgetting_events
+
+
+@register
+@dataclass(frozen=True)
+class Forgetting(ScoreMethod):
+    """Forgetting events [Toneva et al., ICLR 2019].
+
+    Definition: the most changes from right to wrong between one checkpoint of the training and the next; an image that
+    was never right counts as most forgotten. Counts are small whole numbers, so most images tie: ties are drawn by the
+    seed [ours; the order of the file would be a choice of its own]. checkpoints: how often training is looked at.
+    Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
+    (Public code gives never-learned images 0, the minimum.)
+    """
+
+    name: ClassVar[str] = "forgetting"
+    needs: ClassVar[tuple[str, ...]] = ("labels", "dynamics")
+    checkpoints: int = 20
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) forgetting events; infinite for an image that was never right."""
+        return forgetting_events(pool.dynamics(checkpoints=self.checkpoints)["correct"])
+
+    def select(self, pool: Pool, budget: int) -> Choice:
+        """See `Method.select`. Trace: score (N,)."""
+        pool.check(self)
+        scores = self.scores(pool)
+        lot, order = np.empty(len(scores)), np.empty(len(scores))
+        lot[pool.by_id] = generator(pool.seed, "forgetting, ties").random(len(scores))
+        order[np.lexsort((lot, -scores))] = np.arange(len(scores))
+        return Choice(by_score(pool, -order, budget, self.balance), trace={"score": scores})
+
+
+@dataclass(frozen=True)
+class _EarlyScore(ScoreMethod):
+    """The mean of a score of the dynamics, named as the method, over networks trained for a short time."""
+
+    needs: ClassVar[tuple[str, ...]] = ("labels", "dynamics")
+    networks: int = 3
+    early: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("networks", self.networks)
+        number("early", self.early, 0, 1, ends="(]")
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) mean over the networks."""
+        runs = [pool.dynamics(run=run, scale=self.early, checkpoints=1)[self.name][-1] for run in range(self.networks)]
+        return np.stack(runs).mean(axis=0, dtype=np.float64)
+
+
+@register
+@dataclass(frozen=True)
+class GraNd(_EarlyScore):
+    """GraNd, the gradient norm [Paul et al., NeurIPS 2021, Definition 2.1].
+
+    Definition: the largest E |gradient of the loss at x|, over networks trained for a short time. Here the gradient of
+    the last layer, |softmax - onehot| sqrt(1 + |h|^2) [as DeepCore], read image by image, so that a last batch of
+    another size changes nothing; `networks` trainings of `early` times the recipe [ours: a short schedule of its own].
+    Needs: labels, dynamics. Cost: networks * early trainings and as many passes over the images.
+    """
+
+    name: ClassVar[str] = "grand"
+
+
+@register
+@dataclass(frozen=True)
+class EL2N(_EarlyScore):
+    """EL2N, the error L2 norm [Paul et al., NeurIPS 2021, Definition 2.2].
+
+    Definition: the largest E |softmax - onehot|, over `networks` networks trained for a fraction `early` of the recipe.
+    Needs: labels, dynamics (the same as GraNd's). Cost: as GraNd.
+    """
+
+    name: ClassVar[str] = "el2n"

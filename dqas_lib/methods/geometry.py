@@ -1,0 +1,128 @@
+"""Methods that look at distances in feature space or between predictions: Herding, k-Center, Contextual Diversity."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dqas_lib.core.seeds import generator
+from dqas_lib.methods.base import GroupMethod, Pick, register
+from dqas_lib.methods.greedy import TIE, greedy
+from dqas_lib.pool import Pool
+from dqas_lib.training.features import unit_rows
+from dqas_lib.training.probabilities import log_softmax
+
+Distances = Callable[[int], np.ndarray]
+
+
+@register
+@dataclass(frozen=True)
+class Herding(GroupMethod):
+    """Herding [Welling, ICML 2009; as in iCaRL, Rebuffi et al., CVPR 2017, Algorithm 4].
+
+    Definition: with mu the mean feature of the class, pick k + 1 is
+    argmin_j | mu - (z_j + sum of the k selected z) / (k + 1) |, without replacement. Unit features (iCaRL).
+    Needs: features. Cost: O(n d) per pick, memory O(n d).
+    (A sign error, seen in public code, picks the farthest instead.)
+    """
+
+    name: ClassVar[str] = "herding"
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+
+    def picker(self, pool: Pool) -> Pick:
+        """See `GroupMethod.picker`."""
+        z = unit_rows(pool.features)
+        return lambda members, count: greedy_herding(z[members], count)
+
+
+def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
+    """Herding's order of `n_picks` rows of (n, d) features, ties to the lowest position.
+
+    |(k + 1) mu - s - z_j|^2 = const - 2 z_j . ((k + 1) mu - s) + |z_j|^2 with s the sum of what is selected.
+    """
+    z = np.ascontiguousarray(features, dtype=np.float64)
+    mean, squares = z.mean(axis=0), np.einsum("ij,ij->i", z, z)
+    total, k = np.zeros_like(mean), 1
+    gain = 2 * (z @ mean) - squares
+
+    def update(pick: int) -> None:
+        nonlocal total, k
+        total, k = total + z[pick], k + 1
+        np.subtract(2 * (z @ (k * mean - total)), squares, out=gain)
+
+    return greedy(gain, n_picks, update, tie=TIE * max(1.0, squares.max(initial=0.0)) * len(z))
+
+
+@register
+@dataclass(frozen=True)
+class KCenter(GroupMethod):
+    """k-Center Greedy [Sener and Savarese, ICLR 2018, Algorithm 1; Gonzalez 1985: within twice the best radius].
+
+    Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed. Needs: features (as they are).
+    Cost: O(n d) per pick, memory O(n d).
+    """
+
+    name: ClassVar[str] = "k-center"
+    needs: ClassVar[tuple[str, ...]] = ("features",)
+
+    def picker(self, pool: Pool) -> Pick:
+        """See `GroupMethod.picker`."""
+        return lambda rows, count: farthest_first(
+            squared_distances(pool.features[rows]), count, first_drawn(pool, rows, self.name)
+        )
+
+
+@register
+@dataclass(frozen=True)
+class ContextualDiversity(GroupMethod):
+    """Contextual Diversity [Agarwal et al., ECCV 2020, Section 3; one image, one prediction, as in DeepCore].
+
+    Definition: farthest-first under d(i, j) = KL(p_i | p_j) / 2 + KL(p_j | p_i) / 2 of the predicted probabilities,
+    from a first image drawn by the seed. Needs: logits. Cost: O(n C) per pick.
+    """
+
+    name: ClassVar[str] = "contextual-diversity"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def picker(self, pool: Pool) -> Pick:
+        """See `GroupMethod.picker`."""
+        return lambda rows, count: farthest_first(
+            symmetric_divergences(pool.logits[rows]), count, first_drawn(pool, rows, self.name)
+        )
+
+
+def first_drawn(pool: Pool, members: np.ndarray, use: str) -> int:
+    """A place within `members` drawn by the seed."""
+    return int(generator(pool.seed, use, "first", int(pool.images.labels[members[0]])).integers(len(members)))
+
+
+def squared_distances(features: np.ndarray) -> Distances:
+    """Function of a row: the (n,) squared distances of all rows of (n, d) features to it."""
+    z = np.ascontiguousarray(features, dtype=np.float64)
+    z = z - z.mean(axis=0)  # distances stay; small numbers lose less in the difference of squares
+    squares = np.einsum("ij,ij->i", z, z)
+    return lambda row: np.maximum(squares + squares[row] - 2 * (z @ z[row]), 0.0)
+
+
+def symmetric_divergences(logits: np.ndarray) -> Distances:
+    """Function of a row: (n,) halves of KL(p_j | p_row) + KL(p_row | p_j) in nats, of (n, C) logits.
+
+    The sum of both divergences is (p_j - p_row) . (log p_j - log p_row).
+    """
+    logs = log_softmax(logits.astype(np.float64))
+    p = np.exp(logs)
+    own = np.einsum("ij,ij->i", p, logs)
+    return lambda row: np.maximum(0.5 * (own + own[row] - p @ logs[row] - logs @ p[row]), 0.0)
+
+
+def farthest_first(distances: Distances, n_picks: int, first: int) -> np.ndarray:
+    """Farthest-first order of `n_picks` >= 1 rows, beginning with `first`, ties to the lowest position.
+
+    distances: row -> (n,) distances of all rows to it (any increasing function of the distance will do).
+    """
+    nearest = distances(first)
+    scale = nearest.max()
+    nearest[first] = -np.inf
+    others = greedy(nearest, n_picks - 1, lambda p: np.minimum(nearest, distances(p), out=nearest), tie=TIE * scale)
+    return np.concatenate([[first], others])

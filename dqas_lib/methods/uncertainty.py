@@ -1,0 +1,61 @@
+"""Methods that select what a network trained on everything is least sure of: Least Confidence, Entropy, Margin."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dqas_lib.methods.base import ScoreMethod, register
+from dqas_lib.pool import Pool
+from dqas_lib.training.probabilities import log_softmax, margin, softmax
+
+
+@register
+@dataclass(frozen=True)
+class LeastConfidence(ScoreMethod):
+    """Least Confidence [Lewis and Gale 1994; Coleman et al., ICLR 2020, for selection].
+
+    Definition: the largest 1 - max_k p_k. Needs: logits. Cost: O(N C).
+    """
+
+    name: ClassVar[str] = "least-confidence"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) 1 - max_k p_k."""
+        return 1 - softmax(pool.logits.astype(np.float64)).max(axis=1)
+
+
+@register
+@dataclass(frozen=True)
+class Entropy(ScoreMethod):
+    """Entropy [Shannon 1948; Coleman et al., ICLR 2020, for selection].
+
+    Definition: the largest -sum_k p_k ln p_k. Needs: logits. Cost: O(N C).
+    (Public code picks the smallest when classes are not balanced.)
+    """
+
+    name: ClassVar[str] = "entropy"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) entropies in nats."""
+        logs = log_softmax(pool.logits.astype(np.float64))
+        return -np.einsum("ij,ij->i", np.exp(logs), logs)
+
+
+@register
+@dataclass(frozen=True)
+class Margin(ScoreMethod):
+    """Margin [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection].
+
+    Definition: the smallest p_(1) - p_(2), the difference of the two largest probabilities (1 with one class).
+    Needs: logits. Cost: O(N C).
+    """
+
+    name: ClassVar[str] = "margin"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def scores(self, pool: Pool) -> np.ndarray:
+        """(N,) minus the margins."""
+        return -margin(softmax(pool.logits.astype(np.float64)))
