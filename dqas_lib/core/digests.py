@@ -90,18 +90,39 @@ def _file(module: str, library: Path) -> Path | None:
     return None
 
 
-@functools.cache
-def imported(file: Path, library: Path) -> frozenset[Path]:
-    """Files of the library that this one imports, at its top or inside a function; packages are looked through."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def imports(tree: ast.AST, library: Path = LIBRARY, *, packages: bool = False) -> set[Path]:
+    """Files of the library that some code imports, at its top or inside a function.
+
+    packages: also what runs on the way: the __init__ files of the packages that it names.
+    """
     found: set[Path] = set()
     for node in _running(tree):
         if isinstance(node, ast.Import):
-            found |= {path for alias in node.names if (path := _file(alias.name, library))}
+            modules = [alias.name for alias in node.names]
+            found |= {path for module in modules if (path := _file(module, library))}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for alias in node.names:
                 found |= _origin(node.module, alias.name, library)
-    return frozenset(found - {file})
+        else:
+            continue
+        if packages:
+            found |= {path for module in modules for path in _packages(module, library)}
+    return found
+
+
+def _packages(module: str, library: Path) -> set[Path]:
+    """The __init__ files of a module and of the packages it lies in; the library's own only for the library itself."""
+    names = module.split(".")
+    above = {".".join(names[:length]) for length in range(min(len(names), 2), len(names) + 1)}
+    return {path for name in above if (path := _file(name, library)) and path.name == "__init__.py"}
+
+
+@functools.cache
+def imported(file: Path, library: Path, packages: bool = False) -> frozenset[Path]:
+    """Files of the library that this one imports; packages are looked through, or count too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(imports(tree, library, packages=packages) - {file})
 
 
 def _running(tree: ast.AST) -> Iterable[ast.AST]:
@@ -132,13 +153,17 @@ def _origin(module: str, name: str, library: Path) -> set[Path]:
 
 def closure(modules: Iterable[str], library: Path = LIBRARY) -> list[Path]:
     """Files of these modules and of all in the library that they import, directly or not, sorted."""
-    waiting = [file for module in modules if (file := _file(module, library))]
-    found: set[Path] = set()
+    return reached((file for module in modules if (file := _file(module, library))), library)
+
+
+def reached(files: Iterable[Path], library: Path = LIBRARY, *, packages: bool = False) -> list[Path]:
+    """These files and all in the library that they import, directly or not, sorted; packages: see `imports`."""
+    waiting, found = [*files], set()
     while waiting:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += imported(file, library)
+            waiting += imported(file, library, packages)
     return sorted(found)
 
 

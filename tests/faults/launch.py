@@ -9,7 +9,7 @@ package = types.ModuleType("dqas_lib")
 package.__path__ = [str(LIBRARY)]
 sys.modules["dqas_lib"] = package
 
-from dqas_lib.reproduce.cli import main
+from dqas_lib.reproduce.cli import main  # noqa: E402 - the package stands in first
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,11 +13,17 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.sign import NotebookNotary
-from tiny_notebooks import FINISH, write_notebook, write_profile
+from places import REPOSITORY
+from tiny_notebooks import FINISH, write_finished, write_notebook, write_profile
 
+from dqas_lib.core.digests import LIBRARY
 from dqas_lib.reproduce import cli as reproduce
+from dqas_lib.reproduce import runs
 from dqas_lib.reproduce.child import MARK, marked
-from dqas_lib.reproduce.runs import Job, alive, execute, write_lease
+from dqas_lib.reproduce.leases import alive, write_lease
+from dqas_lib.reproduce.profiles import load_profile
+from dqas_lib.reproduce.record import git_state, read_manifest
+from dqas_lib.reproduce.runs import Job, Site, execute
 
 FIGURE = """\
 target = folder / "figures"
@@ -31,7 +37,8 @@ target.mkdir()
 def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signatures go to a database of the test's own."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "DQAS_DATA"):  # of whoever runs the tests
+        monkeypatch.delenv(name, raising=False)
 
 
 def lines(root: Path) -> list[dict]:
@@ -94,7 +101,8 @@ def test_grid_is_run_resumed_and_reported(tmp_path: Path, capsys: pytest.Capture
     assert reproduce.main(command) == 0
     assert "0 runs done" in capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "reports").rglob("*") if path.is_file()}
-    del before[tmp_path / "reports" / ".lock"], after[tmp_path / "reports" / ".lock"]
+    for name in (".lock", ".holder"):
+        del before[tmp_path / "reports" / name], after[tmp_path / "reports" / name]
     assert after == before
 
     # new prose shows, without a run; a figure that was edited by hand is put right
@@ -130,14 +138,13 @@ def test_grid_is_run_resumed_and_reported(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_published_notebook_does_not_tell_where_packages_lie(tmp_path: Path) -> None:
-    lines = ["/home/a b/.venv/lib/site-packages/torch/nn.py:7: UserWarning: slow", r"C:\v\site-packages\x.py: so"]
-    square = tmp_path / "notebooks" / "square.ipynb"
-    write_notebook(square, FINISH, f"print({chr(10).join(lines)!r})")
+    output = "/home/a b/.venv/lib/site-packages/torch/nn.py:7: UserWarning: slow\nC:\\v\\site-packages\\x.py: so\n"
+    write_notebook(tmp_path / "notebooks" / "square.ipynb", FINISH)
     profile = write_profile(tmp_path, "{notebook: square}")
+    write_finished(tmp_path / "reports", load_profile(profile).runs[0], output=output)
     assert reproduce.main(["--profile", profile]) == 0
     published = nbformat.read(tmp_path / "reports" / "notebooks" / "tiny" / "square.ipynb", as_version=4)
-    (text,) = [output.text for cell in published.cells for output in cell.get("outputs", []) if "slow" in str(output)]
-    assert text == "torch/nn.py:7: UserWarning: slow\nx.py: so\n"
+    assert published.cells[-1].outputs[0].text == "torch/nn.py:7: UserWarning: slow\nx.py: so\n"
 
 
 def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -158,7 +165,7 @@ def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "failed divides: ZeroDivisionError: division by zero (cell 3)" in told
     assert "failed leaves: 1 of its 3 code cells were not executed" in told
-    assert "failed forgets: it wrote no result.json: the last cell of a notebook calls tables.finish(...)" in told
+    assert "failed forgets: it wrote no result.json: the last cell of a notebook calls run_outputs.finish(...)" in told
     assert "failed dies: DeadKernelError: Kernel died" in told
     assert "not run after: it needs divides" in told
     assert f"repeat with: python -m dqas_lib.reproduce --profile {profile} --only-failed" in told
@@ -172,183 +179,52 @@ def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFi
     assert reproduce.main(["--profile", profile, "--only-failed", "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "0 finished, 5 to run" in told  # what failed last time, and what waits for it
-    profile = write_profile(tmp_path, "{notebook: divides}", "{notebook: divides, name: after, parameters: {N: 4}}")
+    profile = write_profile(tmp_path, "{notebook: divides}")
     assert reproduce.main(["--profile", profile, "--only-failed"]) == 0
     assert reproduce.main(["--profile", profile]) == 0
-    assert [line["name"] for line in lines(tmp_path) if line["status"] == "done"] == ["divides", "after"]
-    # --force runs what is finished, and leaves one result
-    profile = write_profile(tmp_path, "{notebook: divides}")
+    assert [line["name"] for line in lines(tmp_path) if line["status"] == "done"] == ["divides"]
+    # --force runs what is finished, and leaves one result; what no run of the profile wrote is removed
+    stray = tmp_path / "reports" / "tables" / "tiny" / "after" / "rows.csv"
+    stray.parent.mkdir()
+    stray.touch()
     assert reproduce.main(["--profile", profile, "--force"]) == 0
-    assert [line["name"] for line in lines(tmp_path) if line["status"] == "done"] == ["divides", "after", "divides"]
-    assert not (tmp_path / "reports" / "tables" / "tiny" / "after").exists()
+    assert [line["name"] for line in lines(tmp_path) if line["status"] == "done"] == ["divides", "divides"]
+    assert len(list((tmp_path / "reports" / ".runs").iterdir())) == 1
+    assert not stray.parent.exists()
 
 
-def test_environment_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+def test_environment_of_a_run(tmp_path: Path) -> None:
     look = """\
 names = ["DQAS_WORKERS", "OMP_NUM_THREADS", "TQDM_DISABLE", "CUDA_VISIBLE_DEVICES", "DQAS_DATA", "IPYTHONDIR"]
 seen = {name: os.environ[name] for name in names}
-import time; time.sleep(2)
+import time; time.sleep(1)
 (folder / "result.json").write_text(json.dumps({"finished": True, "values": seen, "versions": {}}))"""
     write_notebook(tmp_path / "notebooks" / "look.ipynb", FINISH, look)
-    profile = write_profile(
-        tmp_path,
-        "{notebook: look}",
-        "{notebook: look, name: wide, cores: 2, parameters: {N: 2}}",
-        "{notebook: look, name: all, cores: all, parameters: {N: 3}}",
-    )
+    profile = write_profile(tmp_path, "{notebook: look, cores: 2}")
     assert reproduce.main(["--profile", profile, "--slots", "3"]) == 0
-    runs = {run["name"]: run for run in json.loads((tmp_path / "reports" / "tiny.json").read_text())["runs"]}
-    assert {name: run["values"]["DQAS_WORKERS"] for name, run in runs.items()} == {"look": "1", "wide": "2", "all": "3"}
-    values = runs["wide"]["values"]
-    assert values["OMP_NUM_THREADS"] == values["TQDM_DISABLE"] == "1"
-    assert values["CUDA_VISIBLE_DEVICES"] == ""
-    assert values["DQAS_DATA"] == str(tmp_path / "data")
-    assert values["IPYTHONDIR"].startswith(str(tmp_path / "reports" / ".attempts"))
-    assert runs["wide"]["peak_memory_mb"] > 20
-
-    # the same notebooks on two GPUs: each run sees one of them, and both are used
-    write_profile(tmp_path, "{notebook: look, grid: {N: [1, 2, 3]}}", name="gpus", head="device: cuda")
-    profile = str(tmp_path / "notebooks" / "profiles" / "gpus.yaml")
-    assert reproduce.main(["--profile", profile]) == 0
-    runs = json.loads((tmp_path / "reports" / "gpus.json").read_text())["runs"]
-    assert {run["values"]["CUDA_VISIBLE_DEVICES"] for run in runs} == {"2", "5"}
-    assert {run["device"] for run in runs} == {"cuda"}
-
-
-def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    assert reproduce.gpu_slots(["0", "1"], None, 3).free == ["0", "1", "0", "1", "0", "1"]
-    assert reproduce.gpu_slots(["0", "1", "2"], 4, 1).free == ["0", "1", "2", "0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-12ab, 3")
-    assert reproduce.visible_gpus() == ["GPU-12ab", "3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
-    profile = write_profile(tmp_path, "{notebook: good}", head="device: cuda\nper_gpu: 2")
-    assert reproduce.main(["--profile", profile, "--dry-run"]) == 0
-    assert "1 to run, about 60 s on 2 places on GPUs" in capsys.readouterr().out
-    assert reproduce.main(["--profile", profile]) == 2
-    assert "runs on CUDA, but no CUDA device is visible here: give --device cpu" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["quick", "digits", "cifar10-cpu", "cifar10", "cifar100", "tiny-imagenet", "paper"])
-def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFixture) -> None:
-    assert reproduce.main(["--profile", name, "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    on_a_cpu = ("quick", "digits", "cifar10-cpu")
-    assert told.startswith(f"profile {name} on {'cpu' if name in on_a_cpu else 'cuda'}: ")
-    assert ("06_train_and_evaluate" if name in on_a_cpu else "08_comparison") in told
-
-
-def grid_of(tmp_path: Path, *runs: str, head: str = "device: cpu") -> reproduce.Grid:
-    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
-    profile = reproduce.load_profile(write_profile(tmp_path, *runs, head=head))
-    return reproduce.plan(profile, tmp_path / "reports", [], only_failed=False, force=False)
-
-
-def test_time_left_plays_the_grid_through(tmp_path: Path) -> None:
-    grid = grid_of(
-        tmp_path,
-        "{notebook: good, name: a, minutes: 1}",
-        "{notebook: good, name: b, minutes: 3}",
-        "{notebook: good, name: wide, minutes: 2, cores: 2}",
-        "{notebook: good, name: last, minutes: 1, needs: [a, b]}",
-    )
-    two, one = reproduce.cpu_slots(2), reproduce.cpu_slots(1)
-    assert [run.name for run in reproduce.in_order(grid.todo, grid, two)] == ["wide", "a", "b", "last"]
-    assert reproduce.time_left(grid, two, {}) == 60 * (2 + 3 + 1)
-    assert reproduce.time_left(grid, one, {}) == 60 * (2 + 1 + 3 + 1)
-    assert reproduce.time_left(grid, two, {"wide": 90.0}) == 60 * (0.5 + 3 + 1)
-    assert reproduce.time_left(grid, two, {"wide": 500.0}) == 1 + 60 * (3 + 1)  # late: it may end at any moment
-    grid.records["wide"] = {"status": "done"}
-    assert reproduce.time_left(grid, two, {"a": 0.0, "b": 30.0}) == 60 * (2.5 + 1)
-    grid.records |= {"a": {"status": "failed"}, "b": {"status": "done"}}
-    assert reproduce.time_left(grid, two, {}) == 0  # the last one cannot run any more
-
-
-def test_estimates_come_from_the_last_time(tmp_path: Path) -> None:
-    grid = grid_of(tmp_path, "{notebook: good, minutes: 2}", "{notebook: good, name: new, minutes: 4}")
-    history = [
-        {"profile": "tiny", "name": "good", "status": "done", "seconds": 9.0},
-        {"profile": "tiny", "name": "good", "status": "done", "seconds": 7.5},
-        {"profile": "tiny", "name": "good", "status": "failed", "seconds": 1.0},
-        {"profile": "other", "name": "new", "status": "done", "seconds": 3.0},
-    ]
-    assert reproduce.estimates(grid.profile, history) == {"good": 7.5, "new": 240}
-
-
-BAD_PROFILES = [
-    ("{notebook: good, parameters: {SEEDS: [0]}}", "notebook good has no parameter SEEDS: it has N, NAMES"),
-    ("{notebook: good, parameters: {N: [1]}}", "parameter N is a number, like 1; got [1], a list"),
-    ("{notebook: good, parameters: {NAMES: dqas}}", "parameter NAMES is a list, like ['dqas']; got 'dqas', a text"),
-    ("{notebook: god}", "no notebook 'god' in"),
-    ("{notebook: good, kores: 2}", "run 1 has an unknown key 'kores': the known ones are notebook, name, cores"),
-    ("{notebook: good, cores: 0}", "cores of good must be a whole number >= 1 or 'all'; got 0"),
-    ("{notebook: good, needs: [later]}", "good needs 'later', which no earlier run is called: there are none"),
-    ("{notebook: good, grid: {N: 3}}", "grid of good: N needs a list of values; got 3"),
-    ("{notebook: good}\n  - {notebook: good}", "two runs are called 'good': give one of them a name"),
-    ("{notebook: good, name: ../x}", "a run's name is made of letters"),
-    ("{notebook: good, parameters: {N: .nan}}", "parameters of good must be plain values"),
-    ("good", "run 1 must be a mapping of names to values; got 'good'"),
-    ("{notebook: good", "is not readable YAML"),
-    ("{notebook: broken}", "is not a Jupyter notebook"),
-    ("{notebook: computed}", "the parameters cell holds plain values, one a line"),
-]
-
-
-@pytest.mark.parametrize(("run", "sentence"), BAD_PROFILES)
-def test_bad_profiles_run_nothing(tmp_path: Path, capsys: pytest.CaptureFixture, run: str, sentence: str) -> None:
-    folder = tmp_path / "notebooks"
-    write_notebook(folder / "good.ipynb", FINISH, parameters='N = 1\nNAMES = ["dqas"]')
-    write_notebook(folder / "computed.ipynb", FINISH, parameters="N = 1 + len([])")
-    (folder / "broken.ipynb").write_text("{}")
-    assert reproduce.main(["--profile", write_profile(tmp_path, run)]) == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "reports").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--set", "RATIO=0.1"], "no notebook of profile tiny has a parameter RATIO: the known ones are N"),
-        (["--set", "N=many"], "parameter N is a number, like 1; got 'many', a text"),
-        (["--set", "N"], "--set takes NAME=VALUE"),
-        (["--set", "N=[1"], "'[1' is no YAML value"),
-        (["--slots", "0"], "--slots must be at least 1; got 0"),
-        (["--profile", "quikc"], "unknown profile 'quikc': the known ones are "),
-        (["--profile", "none.yaml"], "no profile file none.yaml"),
-        (["--reports", "/proc/reports"], "cannot write to /proc/reports"),
-        (["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers at 'tcp://127.0.0.1:1'"),
-    ],
-)
-def test_bad_command_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
-) -> None:
-    if "--scheduler" in options:
-        pytest.importorskip("distributed")
-        monkeypatch.setattr(reproduce, "CONNECT_TIMEOUT", "1s")
-    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
-    assert reproduce.main(["--profile", write_profile(tmp_path, "{notebook: good}"), *options]) == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1
-    assert not list((tmp_path / "reports" / ".runs").glob("*"))
+    (run,) = json.loads((tmp_path / "reports" / "tiny.json").read_text())["runs"]
+    assert run["values"].pop("IPYTHONDIR").startswith(str(tmp_path / "reports" / ".attempts"))
+    assert run["values"] == {
+        **{"DQAS_WORKERS": "2", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""},
+        "DQAS_DATA": str(tmp_path / "data"),
+    }
+    assert run["peak_memory_mb"] > 20
+    assert (run["workers"], run["library"]) == (2, load_profile(profile).runs[0].notebook.library)
+    assert git_state().items() <= run.items()
 
 
 def test_second_start_on_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
     profile = write_profile(tmp_path, "{notebook: good}")
     (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / ".holder").write_text("process 1 on another\n")
     with open(tmp_path / "reports" / ".lock", "w") as file:
-        file.write("process 1 on another")
-        file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         assert reproduce.main(["--profile", profile]) == 2
     error = capsys.readouterr().err
     assert "another reproduction (process 1 on another) works in" in error
     assert "--reports DIR" in error
-    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [".lock"]
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [".holder", ".lock"]
 
 
 @pytest.mark.parametrize(
@@ -361,16 +237,9 @@ def test_second_start_on_the_same_folder(tmp_path: Path, capsys: pytest.CaptureF
 def test_interrupt_ends_the_children(tmp_path: Path, sent: int, interrupts: object) -> None:
     write_notebook(tmp_path / "notebooks" / "slow.ipynb", "import time; time.sleep(N)", FINISH, parameters="N = 600")
     profile = write_profile(tmp_path, "{notebook: slow}", "{notebook: slow, name: other, parameters: {N: 601}}")
-    launcher = [
-        sys.executable,
-        str(Path(__file__).parent / "faults" / "launch.py"),
-        "--profile",
-        profile,
-        "--slots",
-        "2",
-    ]
+    launcher = [sys.executable, str(REPOSITORY / "tests" / "faults" / "launch.py")]
     process = subprocess.Popen(
-        launcher,
+        [*launcher, "--profile", profile, "--slots", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -401,61 +270,74 @@ def _kernels(attempts: str) -> list:
 
 def test_torn_manifest_is_mended(tmp_path: Path) -> None:
     write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
-    command = ["--profile", write_profile(tmp_path, "{notebook: good}")]
-    assert reproduce.main(command) == 0
+    profile = write_profile(tmp_path, "{notebook: good}")
+    write_finished(tmp_path / "reports", load_profile(profile).runs[0])
+    assert reproduce.main(["--profile", profile]) == 0
     manifest = tmp_path / "reports" / "manifest.jsonl"
     whole = manifest.read_text()
+    assert whole.endswith("\n")
     manifest.write_text(whole[: len(whole) // 2])
-    assert reproduce.main(command) == 0
+    assert reproduce.main(["--profile", profile]) == 0
     torn, mended, end = manifest.read_text().split("\n")
     assert (torn, mended + "\n", end) == (whole[: len(whole) // 2], whole, "")
-    assert [line["name"] for line in reproduce.read_manifest(tmp_path / "reports")] == ["good"]
+    assert [line["name"] for line in read_manifest(tmp_path / "reports")] == ["good"]
 
 
-def job(tmp_path: Path, **changes) -> Job:
-    notebook = tmp_path / "notebooks" / "good.ipynb"
-    write_notebook(notebook, FINISH)
-    library = Path(reproduce.__file__).parent.parent
+def test_a_run_that_somebody_works_at_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may start a run again while its first attempt still works."""
+    write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
+    (run,) = load_profile(write_profile(tmp_path, "{notebook: good}")).runs
     session = tmp_path / "session"
     session.touch()
-    values = {
-        **{"run": "0123", "name": "good", "profile": "tiny", "notebook": "good", "content": notebook.read_text()},
-        **{"parameters": {}, "device": "cpu", "gpu": "", "workers": 1, "reports": tmp_path / "reports"},
-        **{"library": library, "data": tmp_path, "folder": notebook.parent, "session": session, "code": {}},
-    }
-    return Job(**{**values, **changes})
-
-
-def test_a_run_that_somebody_works_at_is_waited_for(tmp_path: Path) -> None:
-    """A cluster may start a run again while its first attempt still works."""
-    first = job(tmp_path)
-    attempt = tmp_path / "reports" / ".attempts" / "0123-elsewhere-1-0"
+    places = {"reports": tmp_path / "reports", "library": LIBRARY.parent, "data": tmp_path, "session": session}
+    job = Job(run, Site("tiny", "cpu", **places, git={}), "", 1)
+    attempt = tmp_path / "reports" / ".attempts" / f"{run.id}-elsewhere-1-0"
     attempt.mkdir(parents=True)
     write_lease(attempt)
+    assert alive(attempt)  # by this very process
     lease = attempt / "lease.json"
     lease.write_text(lease.read_text().replace('"host": "', '"host": "elsewhere-'))
     assert alive(attempt)
-    os.utime(lease, (time.time() - 60, time.time() - 60))
-    assert not alive(attempt)  # not renewed for a minute: its holder is lost
-    assert execute(first)["status"] == "done"
-    begun = time.monotonic()
-    assert execute(first)["status"] == "done"  # done already: nothing is started
-    assert time.monotonic() - begun < 0.5
-    first.session.unlink()
-    assert execute(job(tmp_path, run="4567", session=tmp_path / "gone"))["status"] == "stopped"
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:  # not renewed for a minute: its holder is lost
+            os.utime(lease, (time.time() - 60, time.time() - 60))
+
+    def start(job: Job, attempt: Path) -> dict:
+        write_finished(tmp_path / "reports", run)
+        return {"status": "started"}
+
+    monkeypatch.setattr(runs.time, "sleep", sleep)
+    monkeypatch.setattr(runs, "_attempt", start)
+    assert execute(job) == {"status": "started"}
+    assert len(waited) == 2
+    assert not alive(attempt)
+    assert execute(job)["status"] == "done"  # done already: nothing is started
+    session.unlink()
+    assert execute(job)["status"] == "stopped"
 
 
 def test_notebook_with_the_librarys_own_finish(tmp_path: Path) -> None:
-    """plots.show, tables.save and tables.finish as the real notebooks call them."""
+    """plots.show, run_outputs.save and run_outputs.finish as the real notebooks call them."""
     code = """\
+import os, sys, types
+package = types.ModuleType("dqas_lib")  # without what the library itself imports, which takes seconds
+package.__path__ = [os.environ["PYTHONPATH"].split(os.pathsep)[0] + "/dqas_lib"]
+sys.modules["dqas_lib"] = package
+from unittest.mock import MagicMock
+torch = MagicMock(__version__="2.0", Tensor=type("Tensor", (), {}))  # only asked for its version
+torch.backends.cpu.get_cpu_capability.return_value = "AVX2"
+sys.modules |= {"torch": torch, "torchvision": torch}
 import pandas as pd
 from matplotlib import pyplot as plt
-from dqas_lib import plots, tables
+from dqas_lib.notebook import plots, run_outputs
 figure, axis = plt.subplots()
 axis.plot([1, 2], [1, N])
 plots.show(figure, "line", "A line.")
-tables.save(pd.DataFrame({"n": [N]}), "numbers")
-tables.finish({"n": N})"""
+run_outputs.save(pd.DataFrame({"n": [N]}), "numbers")
+run_outputs.finish({"n": N})"""
     write_notebook(tmp_path / "notebooks" / "real.ipynb", code)
     assert reproduce.main(["--profile", write_profile(tmp_path, "{notebook: real, parameters: {N: 3}}")]) == 0
     run = json.loads((tmp_path / "reports" / "tiny.json").read_text())["runs"][0]
