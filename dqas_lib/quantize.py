@@ -1,5 +1,6 @@
-"""The front door: check the ratio, call the stages in order, check what they give back."""
+"""The front door: check what is given, call the stages in order, check what they give back."""
 
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dqas_lib.compressed.write import save_compressed
-from dqas_lib.core.checks import check_ratio
+from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.data.image_set import ImageSet
@@ -22,20 +23,24 @@ from dqas_lib.pool import Pool
 from dqas_lib.training.setting import Setting
 
 ORDERS = ("none", "first", "last")
-
-
 RATIO_KINDS = ("image", "stored")
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The chosen images and how they were chosen.
+    """The selected images and how they were selected.
 
-    images: the chosen images, in the order chosen, with dropped patches painted in; weights: (B,) loss weights where
-    the method defines them; ratio: the ratio asked for, of the kind `ratio_kind`; n_pool: N, the images chosen from;
-    settings: method options, seed, network, recipe, device, patchify; seconds: by stage; trace: the method's own arrays
-    over the pool, for notebooks; kept: (B, G) bool, True where a patch is kept, and the autoencoder that painted in the
-    others (both None when no patch was dropped).
+    Args:
+        images: The selected images, in the order selected, with dropped patches reconstructed.
+        ratio: The ratio asked for, of the kind `ratio_kind`.
+        n_pool: N, the images selected from.
+        settings: Method options, seed, network, recipe, device, patchify.
+        weights: (B,) loss weights, where the method defines them.
+        seconds: By stage.
+        trace: The method's own arrays over the pool, for notebooks and explorers.
+        ratio_kind: "image" or "stored".
+        kept: (B, G) bool, True where a patch is kept; None when no patch was dropped, and so is `autoencoder`.
+        autoencoder: What reconstructed the other patches.
     """
 
     images: ImageSet
@@ -54,12 +59,12 @@ class Selection:
 
     @property
     def ids(self) -> np.ndarray:
-        """(B,) ids of the chosen images, in the order chosen."""
+        """(B,) ids of the selected images, in the order selected."""
         return self.images.ids
 
     @property
     def class_counts(self) -> np.ndarray:
-        """(C,) number of chosen images of each class."""
+        """(C,) number of selected images of each class."""
         return self.images.class_counts
 
     @property
@@ -69,42 +74,38 @@ class Selection:
 
     @property
     def stored_ratio(self) -> float:
-        """Image ratio x share of patches kept."""
+        """Image ratio x fraction of patches kept."""
         return self.image_ratio * (1.0 if self.kept is None else float(self.kept.mean()))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the compressed set (see `dqas_lib.compressed`), to be opened by `open_compressed`; gives its folder.
+        """Write the compressed set, to be opened by `open_compressed`; gives its folder.
 
-        Raises InputError when the path exists, unless it is a compressed set and `overwrite` is given.
+        Raises:
+            InputError: When the path exists, unless it is a compressed set and `overwrite` is given.
         """
-        settings = {
-            **self.settings,
-            "ratio": self.ratio,
-            "ratio_kind": self.ratio_kind,
-            "image_ratio": self.image_ratio,
-            "stored_ratio": self.stored_ratio,
-        }
+        ratios = ("ratio", "ratio_kind", "image_ratio", "stored_ratio")
+        settings = {**self.settings, **{name: getattr(self, name) for name in ratios}}
         return save_compressed(
             path, self.images, kept=self.kept, autoencoder=self.autoencoder, settings=settings, overwrite=overwrite
         )
 
     def save_indices(self, path: str | Path, pool: ImageSet | None = None) -> Path:
-        """Write (B,) int64 positions as .npy, the index file that DQ's and DeepCore's loaders take.
+        """Write (B,) int64 positions as .npy, the index file that DQ's and DeepCore's loaders take; gives its path.
 
-        They are positions in the official training file (digits, CIFAR: the ids themselves), or in `pool` when it is
-        given; folders of images need `pool`, since their ids are paths. Raises InputError without it.
+        Args:
+            path: Of the file.
+            pool: The images selected from: positions are those in it. None: positions in the official training file,
+                which the ids of digits and CIFAR are; folders of images need `pool`, since their ids are paths.
+
+        Raises:
+            InputError: For ids that are no positions, without `pool`.
         """
         if pool is None and self.ids.dtype.kind not in "iu":
-            raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images chosen from")
+            raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images selected from")
         positions = self.ids if pool is None else pool.positions(self.ids)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp.npy")
-        try:
-            np.save(temporary, positions.astype(np.int64), allow_pickle=False)
-            write_atomically(path, temporary.read_bytes())
-        finally:
-            temporary.unlink(missing_ok=True)
+        buffer, path = io.BytesIO(), Path(path)
+        np.save(buffer, positions.astype(np.int64), allow_pickle=False)
+        write_atomically(path, buffer.getvalue())
         return path
 
 
@@ -128,20 +129,16 @@ def quantize(
         images: N images to select from.
         ratio: In (0, 1], of the kind `ratio_kind`.
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(rounds=4).
-        seed: Of every random draw.
+        seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store where shared work (features, bins,
             autoencoder) is kept between calls.
         patchify: "first" drops and reconstructs the patches of all images, then selects in the feature space of what
             will be trained on [abstract: DQAS]; "last" selects originals, then drops patches of the selected ones [DQ];
             "none" drops none.
-        theta, drop, patch_size, autoencoder: As in `patches.Patchify`. Masks and autoencoder are the same in both
-            orders: the importance network and the autoencoder are trained on all the original images.
+        theta, drop, patch_size, autoencoder: As in `patches.Patchify`, the same in both orders: the importance network
+            and the autoencoder are trained on all the original images.
         ratio_kind: "image": images kept / N, round(ratio * N) are selected; "stored": image ratio x fraction of patches
-            kept, round(ratio * N / fraction kept) are selected, 13.33 % of the images at stored ratio 10 % and theta 25
-            %.
-
-    Returns:
-        Equal arguments on the same machine give equal ids.
+            kept, round(ratio * N / fraction) are selected, 13.33 % of the images at stored ratio 10 % and theta 25 %.
 
     Raises:
         InputError: For an argument that cannot be used, before any work; for a method that does not give what was asked
@@ -149,40 +146,29 @@ def quantize(
     """
     check_ratio(ratio, len(images))
     method = get_method(method)
-    if patchify not in ORDERS:
-        raise InputError(f"patchify must be one of {', '.join(ORDERS)}; got {patchify!r}")
-    if ratio_kind not in RATIO_KINDS:
-        raise InputError(f"ratio_kind must be one of {', '.join(RATIO_KINDS)}; got {ratio_kind!r}")
-    plan = Patchify(theta, drop, patch_size, autoencoder)
-    started = time.perf_counter()
-    original = Pool(images, seed=seed, setting=setting or Setting())
-    stage = None if patchify == "none" else Patchifier(original, plan)
-    share = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
-    budget = images_at(ratio, share, len(images))
-    pool = original
-    reduced = stage.apply() if patchify == "first" else None
+    one_of("patchify", patchify, ORDERS)
+    one_of("ratio_kind", ratio_kind, RATIO_KINDS)
+    plan, started = Patchify(theta, drop, patch_size, autoencoder), time.perf_counter()
+    pool = Pool(images, seed=seed, setting=setting or Setting())
+    stage = None if patchify == "none" else Patchifier(pool, plan)
+    fraction = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
+    budget = images_at(ratio, fraction, len(images))
+    reduced = stage.apply() if stage and patchify == "first" else None
     if reduced is not None:
-        pool = replace(original, images=reduced.images, seconds=original.seconds)
+        pool = replace(pool, images=reduced.images)
     choice = checked(method, pool, budget)
-    chosen, kept, coder = images.take(choice.positions), None, None
+    selected, kept, coder = pool.images.take(choice.positions), None, None
     if reduced is not None:
-        chosen, kept, coder = (
-            reduced.images.take(choice.positions),
-            reduced.kept[choice.positions],
-            reduced.autoencoder,
-        )
-    elif patchify == "last":
+        kept, coder = reduced.kept[choice.positions], reduced.autoencoder
+    elif stage is not None:
         after = stage.apply(choice.positions)
-        chosen, kept, coder = after.images, after.kept, after.autoencoder
+        selected, kept, coder = after.images, after.kept, after.autoencoder
+    described = {"order": patchify, **(stage.settings if stage else {})}
     return Selection(
-        images=chosen,
+        images=selected,
         ratio=float(ratio),
         n_pool=len(images),
-        settings={
-            **original.key,
-            "method": options(method),
-            "patchify": {"order": patchify, **({} if stage is None else stage.settings)},
-        },
+        settings={**pool.key, "images": images.fingerprint(), "method": options(method), "patchify": described},
         weights=choice.weights,
         seconds={**pool.seconds, "all": time.perf_counter() - started},
         trace=choice.trace,
@@ -204,17 +190,20 @@ def patchify(
 ) -> Patched:
     """Drop the least important patches of all images and reconstruct them, without selecting any image.
 
-    Parameters as in `quantize`, with which it shares what is in the store. The images given are not changed.
+    Args:
+        images: Stay as they are.
+        theta, drop, patch_size, autoencoder, seed, setting: As in `quantize`, with which it shares what is in the
+            store.
     """
     pool = Pool(images, seed=seed, setting=setting or Setting())
     return Patchifier(pool, Patchify(theta, drop, patch_size, autoencoder)).apply()
 
 
-def images_at(ratio: float, share: float, n_images: int) -> int:
-    """Images to select: round(ratio * N / share of patches kept)."""
-    if ratio > share + 1e-9:
+def images_at(ratio: float, fraction: float, n_images: int) -> int:
+    """Images to select, round(ratio * N / fraction): of a stored ratio, with this fraction of the patches kept."""
+    if ratio > fraction + 1e-9:
         raise InputError(
-            f"a stored ratio of {ratio!r} needs more images than there are: with {share:.4g} of the patches kept, "
-            f"at most {share:.4g} can be stored"
+            f"a stored ratio of {ratio!r} needs more images than there are: with {fraction:.4g} of the patches kept, "
+            f"at most {fraction:.4g} can be stored"
         )
-    return check_ratio(min(ratio / share, 1.0), n_images)
+    return check_ratio(min(ratio / fraction, 1.0), n_images)

@@ -7,7 +7,7 @@ stopped grid goes on, and a second call with more ratios computes only what is n
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
@@ -19,48 +19,22 @@ from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
 from dqas_lib.data.image_set import DataSet
-from dqas_lib.experiments.evaluate import Evaluation, Selected, evaluate, select
+from dqas_lib.experiments.evaluate import evaluate, select
 from dqas_lib.experiments.makers import Maker, Source, get_source
-from dqas_lib.methods.base import get_method
+from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import ORDERS, RATIO_KINDS, images_at
-from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.networks import NETWORKS, Architecture
+from dqas_lib.training.recipes import Recipe, get_recipe
 from dqas_lib.training.setting import Setting
 
 FULL = "full"  # the label of training on all images, at ratio 1
 
+Sources = Mapping[str, str | Source] | Sequence[str | Source]
 Theta = float | AdaptiveTheta
-Several = Mapping[str, str | Source] | Sequence[str | Source]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training set, and one training on it.
-
-    Args:
-        label: The method's name in tables.
-        source: What selects or makes the training set.
-        ratio, seed, patchify, plan, ratio_kind: As in `evaluate.select`.
-        setting: Of what the source itself trains.
-        evaluation: Of the final training.
-    """
-
-    label: str
-    source: Source
-    ratio: float
-    seed: int
-    setting: Setting
-    evaluation: Setting
-    patchify: str = "none"
-    plan: Patchify = field(default_factory=Patchify)
-    ratio_kind: str = "image"
-
-    @property
-    def kind(self) -> str:
-        """The kind of training set: "all", "selection", or the maker's word."""
-        return "all" if self.label == FULL else self.source.kind if isinstance(self.source, Maker) else "selection"
+Result = tuple[dict[str, Any], list[dict[str, Any]]]  # a row, and its rows per class
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +53,21 @@ class Comparison:
     classes: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One training set, and one training on it."""
+
+    label: str
+    source: Source
+    ratio: float
+    seed: int
+    setting: Setting
+    evaluation: Setting
+    patchify: str
+    plan: Patchify
+    ratio_kind: str
+
+
 def workers_here(device: str) -> int:
     """Worker processes by default: $DQAS_WORKERS, else one per core on a CPU and one on a GPU."""
     given = os.environ.get("DQAS_WORKERS", "")
@@ -91,7 +80,7 @@ def workers_here(device: str) -> int:
 
 def compare(
     data: DataSet,
-    methods: Several,
+    methods: Sources,
     ratios: Sequence[float],
     seeds: Sequence[int],
     *,
@@ -101,14 +90,14 @@ def compare(
     patchify: str | Sequence[str] = "none",
     theta: Theta | Sequence[Theta] = 0.25,
     drop: str | Sequence[str] = "importance",
-    autoencoder: str = "small",
+    autoencoder: str | AutoencoderRecipe = "small",
     ratio_kind: str = "image",
     workers: int | None = None,
     compute: bool = True,
 ) -> Comparison:
     """Select with every method at every ratio and seed, train on what was selected, evaluate on the test set.
 
-    No row has what cannot be made: a re-encoding that does not fit into the bytes, for instance.
+    No row has what a maker cannot make: a re-encoding that does not fit into the bytes, for instance.
 
     Args:
         data: Training and test images.
@@ -119,7 +108,7 @@ def compare(
         setting: Of what the methods train; its store keeps selections and trainings, its progress shows a bar.
         evaluate_with, evaluate_recipe: Networks and recipe of the final training (default: the setting's).
         patchify, theta, drop: As in `quantize`; each may be several values, of which every combination is tried ("none"
-            drops no patches, so it stands once; all images and what a maker makes keep all of theirs).
+            drops no patches, so it stands once; so do all images and what a maker makes).
         autoencoder: Recipe of the autoencoder.
         workers: Processes (default: `workers_here`).
         compute: False trains nothing and gives the rows that are in the store.
@@ -128,80 +117,68 @@ def compare(
         InputError: For anything that cannot be used, before anything runs.
     """
     setting = setting or Setting()
+    quiet = setting.replace(progress=False)
     sources = labeled(methods)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
-    plans = list(_plans(patchify, theta, drop, autoencoder))
     whole = [("none", Patchify())]
-    evaluations = [
-        setting.replace(network=network, recipe=evaluate_recipe or setting.recipe, progress=False)
-        for network in evaluate_with or [setting.network]
+    plans = list(_plans(patchify, theta, drop, autoencoder))
+    trials = [
+        Trial(label, source, float(ratio), check_seed(seed), quiet, evaluation, order, plan, ratio_kind)
+        for seed in seeds
+        for label, source in sources.items()
+        for ratio in ([1.0] if label == FULL else ratios)
+        for order, plan in (whole if label == FULL or isinstance(source, Maker) else plans)
+        for evaluation in (
+            quiet.replace(network=network, recipe=evaluate_recipe or setting.recipe)
+            for network in evaluate_with or [setting.network]
+        )
     ]
-    trials = []
-    for seed in seeds:
-        for label, source in sources.items():
-            for ratio in [1.0] if label == FULL else ratios:
-                for order, plan in whole if label == FULL or isinstance(source, Maker) else plans:
-                    _check(data, ratio, order, plan, ratio_kind)
-                    for evaluation in evaluations:
-                        trials.append(
-                            Trial(
-                                label=label,
-                                source=source,
-                                ratio=float(ratio),
-                                seed=check_seed(seed),
-                                setting=setting.replace(progress=False),
-                                evaluation=evaluation,
-                                patchify=order,
-                                plan=plan,
-                                ratio_kind=ratio_kind,
-                            )
-                        )
-    results = _run(
-        data, trials, workers_here(setting.device) if workers is None else workers, setting.progress, compute
-    )
+    for trial in trials:
+        _check(data, trial)
+    workers = workers_here(str(quiet.device)) if workers is None else workers
+    results = _run(data, trials, workers, setting.progress, compute)
     return Comparison(
         pd.DataFrame([row for row, _ in results]), pd.DataFrame([row for _, classes in results for row in classes])
     )
 
 
-def labeled(methods: Several) -> dict[str, Source]:
+def labeled(methods: Sources) -> dict[str, Source]:
     """Label -> method or maker, all checked."""
-    if not isinstance(methods, Mapping):
-        names = [method if isinstance(method, str) else getattr(method, "name", None) for method in methods]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise InputError(f"several methods are named {twice.pop()!r}: give a mapping, label -> method")
-        methods = dict(zip(names, methods, strict=True))
-    return {label: get_method("random") if label == FULL else get_source(method) for label, method in methods.items()}
+    if isinstance(methods, Mapping):
+        items = list(methods.items())
+    else:
+        items = [(method if isinstance(method, str) else get_source(method).name, method) for method in methods]
+    labels = [label for label, _ in items]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"several methods are named {label!r}: give a mapping, label -> method")
+    return {label: get_source("random" if label == FULL else method) for label, method in items}
 
 
-def _plans(patchify: object, theta: object, drop: object, autoencoder: str) -> Iterator[tuple[str, Patchify]]:
+def _plans(
+    patchify: object, theta: object, drop: object, autoencoder: str | AutoencoderRecipe
+) -> Iterator[tuple[str, Patchify]]:
     """(order, plan) of every combination; "none" stands once."""
     for order in _several(patchify):
         if one_of("patchify", order, ORDERS) == "none":
             yield order, Patchify()
-        else:
-            yield from (
-                (order, Patchify(theta, drop, autoencoder=autoencoder))
-                for drop in _several(drop)
-                for theta in _several(theta)
-            )
+            continue
+        for rule in _several(drop):
+            for fraction in _several(theta):
+                yield order, Patchify(fraction, rule, autoencoder=autoencoder)
 
 
 def _several(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _check(data: DataSet, ratio: float, order: str, plan: Patchify, ratio_kind: str) -> None:
+def _check(data: DataSet, trial: Trial) -> None:
     """InputError for a ratio or plan that does not fit the images, as far as it is known before anything is trained."""
-    check_ratio(ratio, len(data.train))
-    if order != "none":
-        stage = Patchifier(Pool(data.train), plan)
-        if ratio_kind == "stored" and not isinstance(plan.theta, AdaptiveTheta):
-            images_at(ratio, stage.share_kept(), len(data.train))
-
-
-Result = tuple[dict[str, Any], list[dict[str, Any]]]  # a row, and its rows per class
+    check_ratio(trial.ratio, len(data.train))
+    if trial.patchify != "none":
+        stage = Patchifier(Pool(data.train), trial.plan)
+        if trial.ratio_kind == "stored" and not isinstance(trial.plan.theta, AdaptiveTheta):
+            images_at(trial.ratio, stage.share_kept(), len(data.train))
 
 
 def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, compute: bool) -> list[Result]:
@@ -213,10 +190,11 @@ def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, c
     if workers == 1 or len(missing) < 2:
         computed = (_trial(data, trials[i]) for i in missing)
     else:
+        networks = list(NETWORKS.values())
         # copy on write: PyTorch warns of arrays that cannot be written
         with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
             processes = joblib.Parallel(n_jobs=min(workers, len(missing)), return_as="generator")
-            computed = processes(joblib.delayed(_trial)(data, trials[i]) for i in missing)
+            computed = processes(joblib.delayed(_trial)(data, trials[i], networks=networks) for i in missing)
     for i, result in zip(missing, computed, strict=True):
         results[i] = result
         bar.update(1)
@@ -224,8 +202,16 @@ def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, c
     return [result for result in results if result is not None and result[0]]
 
 
-def _trial(data: DataSet, trial: Trial, compute: bool = True) -> Result | None:
-    """Select or make, train, evaluate; None: not in the store and not computed; an empty row: it cannot be made."""
+def _trial(
+    data: DataSet, trial: Trial, *, compute: bool = True, networks: Sequence[Architecture] = ()
+) -> Result | None:
+    """Select or make, train, evaluate; None: not in the store and not computed; an empty row: it cannot be made.
+
+    networks: what is registered where the comparison was asked for; a worker process knows the library's only.
+    """
+    for architecture in networks:
+        NETWORKS.register(architecture)
+    dropping, recipe = trial.patchify != "none", get_recipe(trial.evaluation.recipe)
     selected = select(
         data.train,
         trial.ratio,
@@ -242,17 +228,15 @@ def _trial(data: DataSet, trial: Trial, compute: bool = True) -> Result | None:
     if not selected.class_counts.any():
         return {}, []
     reached = evaluate(selected, data.test, trial.evaluation, trial.seed, compute=compute)
-    return None if reached is None else _row(data, trial, selected, reached)
-
-
-def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -> Result:
-    recipe, n_images = trial.evaluation.recipe, int(selected.class_counts.sum())
-    theta, dropping = trial.plan.theta, trial.patchify != "none"
+    if reached is None:
+        return None
+    n_images, theta = int(selected.class_counts.sum()), trial.plan.theta
+    maker = trial.source if isinstance(trial.source, Maker) else None
     key = {
         "dataset": data.name,
         "method": trial.label,
         "ratio": trial.ratio,
-        "budget": check_ratio(trial.ratio, len(data.train)) if isinstance(trial.source, Maker) else n_images,
+        "budget": check_ratio(trial.ratio, len(data.train)) if maker else n_images,
         "seed": trial.seed,
         "network": trial.evaluation.network,
         "recipe": recipe.name,
@@ -262,7 +246,7 @@ def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -
     }
     row = {
         **key,
-        "kind": trial.kind,
+        "kind": "all" if trial.label == FULL else maker.kind if maker else "selection",
         "ratio_kind": trial.ratio_kind if dropping else "image",
         "stored_ratio": selected.stored_ratio,
         "n_images": n_images,
@@ -274,8 +258,5 @@ def _row(data: DataSet, trial: Trial, selected: Selected, reached: Evaluation) -
         "selection_seconds": round(selected.seconds, 3),
         "training_seconds": round(reached.seconds, 3),
     }
-    classes = [
-        {**key, "class": name, "selected": int(count), "recall": float(recall)}
-        for name, count, recall in zip(data.train.class_names, selected.class_counts, reached.recall, strict=True)
-    ]
-    return row, classes
+    per_class = zip(data.train.class_names, selected.class_counts, reached.recall, strict=True)
+    return row, [{**key, "class": name, "selected": int(n), "recall": float(recall)} for name, n, recall in per_class]

@@ -1,4 +1,4 @@
-"""Select, make and evaluate: the one place where a comparison's training sets and trainings are computed and kept.
+"""Select and evaluate: the one place where a comparison's training sets and trainings are computed and kept.
 
 A training is named by what it is trained on, pixel by pixel, not by how that came about: a method that is changed and
 still selects the same images costs no new training.
@@ -6,7 +6,7 @@ still selects the same images costs no new training.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,7 @@ class Selected:
 
     Args:
         fingerprint: Of the images, as `ImageSet.fingerprint` gives it.
-        class_counts: (C,) number of images of each class; all 0 when the set cannot be made.
+        class_counts: (C,) number of images of each class; all 0 when a maker cannot make the set.
         stored_ratio: Image ratio x fraction of patches kept; of what a maker made, the ratio it was made for.
         seconds: It took, with everything it needed that was not in the store.
         load: Gives the images.
@@ -80,6 +80,100 @@ class Evaluation:
         return float(np.nanmean(self.recall))
 
 
+def select(
+    images: ImageSet,
+    ratio: float,
+    method: str | Source,
+    seed: int,
+    setting: Setting,
+    *,
+    patchify: str = "none",
+    plan: Patchify | None = None,
+    ratio_kind: str = "image",
+    compute: bool = True,
+) -> Selected | None:
+    """`quantize`, or what a maker makes, with the result kept in the setting's store.
+
+    What methods and makers from outside the library give is computed anew each time, because changes to their code
+    would go unnoticed. Of what a maker makes only a record is kept, not the images, which may be as many as there are.
+
+    Args:
+        images, ratio, seed, setting, patchify, ratio_kind: As in `quantize`; a maker drops no patches.
+        method: A name of `METHODS` or `MAKERS`, or a method or maker.
+        plan: Which patches are dropped.
+        compute: False: None in place of a selection that is not in the store.
+    """
+    source: Any = get_source(method)
+    plan, making = plan or Patchify(), isinstance(source, Maker)
+    dropping = patchify != "none" and not making
+    keep = can_be_kept(source) and (not dropping or isinstance(plan.autoencoder, AutoencoderRecipe))
+    key = {
+        "images": images.fingerprint(),
+        "method": options(source),
+        "ratio": float(ratio),
+        "budget": check_ratio(ratio, len(images)),
+        "seed": check_seed(seed),
+        **setting.key,
+    }
+    if keep and dropping:
+        key["patchify"] = {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
+
+    def make() -> ImageSet:
+        made = source.make(images, ratio, seed, setting)
+        return images.take(np.zeros(0, dtype=np.int64)) if made is None else made
+
+    def work() -> dict[str, Any]:
+        started = time.perf_counter()
+        if making:
+            made, stored_ratio, weights = make(), ratio, None
+        else:
+            selection = quantize(
+                images,
+                ratio,
+                method=source,
+                seed=seed,
+                setting=setting,
+                patchify=patchify,
+                theta=plan.theta,
+                drop=plan.drop,
+                patch_size=plan.patch_size,
+                autoencoder=plan.autoencoder,
+                ratio_kind=ratio_kind,
+            )
+            made, stored_ratio, weights = selection.images, selection.stored_ratio, selection.weights
+        fresh.append(made)
+        return {
+            "fingerprint": np.array(made.fingerprint()),
+            "class_counts": made.class_counts,
+            "stored_ratio": np.float64(stored_ratio),
+            "seconds": np.float64(time.perf_counter() - started),
+            **({} if weights is None else {"weights": weights}),
+            **({} if making else {"ids": made.ids}),
+            **({"pixels": made.images} if dropping else {}),
+        }
+
+    fresh: list[ImageSet] = []
+    code = (type(source), Pool, *((quantize,) if dropping else ()))
+    found = _kept(setting.store if keep else None, "selection", key, work, setting, code, compute)
+    if found is None:
+        return None
+
+    def load() -> ImageSet:
+        if fresh or making:
+            return fresh[0] if fresh else make()
+        subset = images.select(found["ids"])
+        return subset.with_images(found["pixels"]) if dropping else subset
+
+    return Selected(
+        fingerprint=str(found["fingerprint"]),
+        class_counts=found["class_counts"],
+        stored_ratio=float(found["stored_ratio"]),
+        seconds=float(found["seconds"]),
+        load=load,
+        weights=found.get("weights"),
+    )
+
+
 def evaluate(
     images: ImageSet | Selected,
     test: ImageSet,
@@ -95,17 +189,15 @@ def evaluate(
         images: What is trained on.
         test: What is evaluated on.
         setting: Network, recipe, device, store.
-        seed: Of the comparison: equal seeds mean equal initial weights and equal order of the data, whatever the
-            method.
+        seed: Of the comparison: equal seeds mean equal initial weights and equal order of the data for every method.
         weights: (N,) loss weights (default: those of a `Selected`).
         compute: False: None in place of a training that is not in the store.
     """
     setting = setting or Setting()
-    fingerprint = images.fingerprint
     if isinstance(images, Selected) and weights is None:
         weights = images.weights
     key = {
-        "images": fingerprint if isinstance(fingerprint, str) else fingerprint(),
+        "images": images.fingerprint if isinstance(images, Selected) else images.fingerprint(),
         "test": test.fingerprint(),
         "seed": check_seed(seed),
         "weights": None if weights is None else np.asarray(weights, dtype=np.float64).tolist(),
@@ -127,126 +219,8 @@ def evaluate(
     found = _kept(setting.store, "training", key, work, setting, (train, class_error), compute)
     if found is None:
         return None
-    return Evaluation(**{name: value if value.ndim else float(value) for name, value in found.items()})
-
-
-def select(
-    images: ImageSet,
-    ratio: float,
-    method: str | Source,
-    seed: int,
-    setting: Setting,
-    *,
-    patchify: str = "none",
-    plan: Patchify | None = None,
-    ratio_kind: str = "image",
-    compute: bool = True,
-) -> Selected | None:
-    """`quantize`, or what a maker makes, with the result kept in the setting's store.
-
-    Selections by methods and makers from outside the library are made anew each time, because changes to their code
-    would go unnoticed.
-
-    Args:
-        images, ratio, seed, patchify, ratio_kind: As in `quantize`; a maker drops no patches.
-        method: A name of `METHODS` or `MAKERS`, or a method or maker.
-        setting: As in `quantize`.
-        plan: Which patches are dropped.
-        compute: False: None in place of a selection that is not in the store.
-    """
-    method = get_source(method)
-    if isinstance(method, Maker):
-        return _make(images, ratio, method, seed, setting, compute)
-    plan = plan or Patchify()
-    dropping = patchify != "none"
-    store = setting.store if can_be_kept(method) and isinstance(plan.autoencoder, AutoencoderRecipe) else None
-    key = (
-        {}
-        if store is None
-        else {
-            **_key(images, method, ratio, seed, setting),
-            "patchify": {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)} if dropping else None,
-        }
-    )
-
-    def work() -> dict[str, Any]:
-        started = time.perf_counter()
-        subset = quantize(
-            images,
-            ratio,
-            method=method,
-            seed=seed,
-            setting=setting,
-            patchify=patchify,
-            theta=plan.theta,
-            drop=plan.drop,
-            patch_size=plan.patch_size,
-            autoencoder=plan.autoencoder,
-            ratio_kind=ratio_kind,
-        )
-        return {
-            "ids": subset.ids,
-            **_record(subset.images, subset.stored_ratio, started),
-            **({} if subset.weights is None else {"weights": subset.weights}),
-            **({"pixels": subset.images.images} if dropping else {}),
-        }
-
-    code = (type(method), Pool, *((quantize,) if dropping else ()))
-    found = _kept(store, "selection", key, work, setting, code, compute)
-    if found is None:
-        return None
-
-    def load() -> ImageSet:
-        subset = images.select(found["ids"])
-        return subset.with_images(found["pixels"]) if "pixels" in found else subset
-
-    return _selected(found, load)
-
-
-def _make(images: ImageSet, ratio: float, maker: Maker, seed: int, setting: Setting, compute: bool) -> Selected | None:
-    """What a maker makes; the store keeps a record of it, not the images, which may be all of the data set."""
-    store = setting.store if can_be_kept(maker) else None
-
-    def load() -> ImageSet:
-        made = maker.make(images, ratio, seed, setting)
-        return images.take(np.zeros(0, dtype=np.int64)) if made is None else made
-
-    fresh: list[ImageSet] = []
-
-    def work() -> dict[str, Any]:
-        started = time.perf_counter()
-        fresh.append(load())
-        return _record(fresh[0], ratio, started)
-
-    key = {} if store is None else _key(images, maker, ratio, seed, setting)
-    found = _kept(store, "made", key, work, setting, (type(maker),), compute)
-    return None if found is None else _selected(found, lambda: fresh[0] if fresh else load())
-
-
-def _key(images: ImageSet, what: Source, ratio: float, seed: int, setting: Setting) -> dict[str, Any]:
-    budget = check_ratio(ratio, len(images))
-    return {
-        "images": images.fingerprint(),
-        "method": options(what),
-        "ratio": float(ratio),
-        "budget": budget,
-        "seed": check_seed(seed),
-        **setting.key,
-    }
-
-
-def _record(images: ImageSet, stored_ratio: float, started: float) -> dict[str, Any]:
-    return {
-        "fingerprint": np.array(images.fingerprint()),
-        "class_counts": images.class_counts,
-        "stored_ratio": np.float64(stored_ratio),
-        "seconds": np.float64(time.perf_counter() - started),
-    }
-
-
-def _selected(found: Mapping[str, np.ndarray], load: Callable[[], ImageSet]) -> Selected:
-    numbers = float(found["stored_ratio"]), float(found["seconds"])
-    return Selected(str(found["fingerprint"]), found["class_counts"], *numbers, load, found.get("weights"))
+    numbers = {name: value if value.ndim else float(value) for name, value in found.items()}
+    return Evaluation(**numbers)
 
 
 def _kept(

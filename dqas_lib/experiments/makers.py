@@ -99,8 +99,10 @@ def get_source(source: str | Source) -> Source:
         if source not in METHODS and source not in MAKERS:
             raise unknown("method", source, (*METHODS, *MAKERS))
         return MAKERS[source] if source in MAKERS else get_method(source)
-    if isinstance(source, Maker) and not isinstance(source, type):
+    if isinstance(source, type) or callable(getattr(source, "select", None)):
+        return get_method(source)
+    if isinstance(source, Maker):
         return source
-    if callable(getattr(source, "make", None)) and not callable(getattr(source, "select", None)):
+    if callable(getattr(source, "make", None)):
         raise InputError(f"not a maker: {source!r} lacks a name or a kind, texts that tables show")
     return get_method(source)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dqas_lib.core.checks import one_of
 from dqas_lib.data.image_set import DataSet
-from dqas_lib.experiments.compare import FULL, Several, compare, labeled
+from dqas_lib.experiments.compare import FULL, Sources, compare, labeled
 from dqas_lib.experiments.makers import MAKERS, Maker
 from dqas_lib.experiments.statistics import holm, mean_interval, paired
 from dqas_lib.methods import METHODS
@@ -28,7 +28,7 @@ def survey(
     ratio: float,
     seeds: Sequence[int],
     *,
-    methods: Several | None = None,
+    methods: Sources | None = None,
     others: Sequence[str | Maker] | None = None,
     setting: Setting | None = None,
     workers: int | None = None,

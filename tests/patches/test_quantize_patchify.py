@@ -250,9 +250,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"patchify": "before"}, "patchify must be one of none, first, last; got 'before'"),
-            ({"patchify": True}, "patchify must be one of"),
-            ({"ratio_kind": "bytes"}, "ratio_kind must be one of image, stored; got 'bytes'"),
+            ({"patchify": "before"}, "patchify is one of none, first, last; got 'before'"),
+            ({"patchify": True}, "patchify is one of"),
+            ({"ratio_kind": "bytes"}, "ratio_kind is one of image, stored; got 'bytes'"),
             ({"theta": 1.0}, r"theta is the share of patches to drop, a number in \[0, 1\); got 1.0"),
             ({"theta": -0.1, "patchify": "first"}, "theta is the share"),
             ({"drop": "least"}, "drop is one of importance, damage; got 'least'"),
