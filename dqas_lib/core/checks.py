@@ -26,7 +26,7 @@ def number(what: str, value: Any, low: float, high: float = math.inf, *, ends: s
 
     ends: which ends belong to it, such as "(]" for low < value <= high; an infinite end never does.
     """
-    is_number = isinstance(value, int | float) or hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0
+    is_number = isinstance(value, int | float) or (hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0)
     real = float(value) if is_number and not isinstance(value, bool) else math.nan
     above = real > low or (ends[0] == "[" and real == low)
     below = real < high or (ends[1] == "]" and real == high < math.inf)
@@ -48,11 +48,7 @@ def one_of(what: str, value: Any, known: Iterable[str]) -> str:
 
 
 def check_ratio(ratio: float, n_images: int) -> int:
-    """Budget B = round(ratio * N) of an image ratio in (0, 1].
-
-    Raises:
-        InputError: When the ratio is no such number, or when it leaves no image.
-    """
+    """Budget B = round(ratio * N) of an image ratio in (0, 1]; InputError unless it is one that leaves an image."""
     ratio = number("ratio", ratio, 0, 1, ends="(]")
     if n_images < 1:
         raise InputError("there are no images to select from")

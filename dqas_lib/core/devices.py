@@ -16,12 +16,12 @@ def check_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device(default_device())
     try:
-        found = torch.device(device)
+        resolved = torch.device(device)
     except (RuntimeError, TypeError):
         raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'auto'") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
+    if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {str(device)!r} was asked for, but PyTorch sees no CUDA device: give device='cpu'")
-    return found
+    return resolved
 
 
 def default_device() -> str:

@@ -95,20 +95,20 @@ def imports(tree: ast.AST, library: Path = LIBRARY, *, packages: bool = False) -
 
     packages: also what runs on the way: the __init__ files of the packages that it names.
     """
-    found: set[Path] = set()
-    for node in _running(tree):
+    files: set[Path] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
-            found |= {path for module in modules if (path := _file(module, library))}
+            files |= {path for module in modules if (path := _file(module, library))}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for alias in node.names:
-                found |= _origin(node.module, alias.name, library)
+                files |= _origin(node.module, alias.name, library)
         else:
             continue
         if packages:
-            found |= {path for module in modules for path in _packages(module, library)}
-    return found
+            files |= {path for module in modules for path in _packages(module, library)}
+    return files
 
 
 def _packages(module: str, library: Path) -> set[Path]:
@@ -123,14 +123,6 @@ def imported(file: Path, library: Path, packages: bool = False) -> frozenset[Pat
     """Files of the library that this one imports; packages are looked through, or count too."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return frozenset(imports(tree, library, packages=packages) - {file})
-
-
-def _running(tree: ast.AST) -> Iterable[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
-    for node in ast.iter_child_nodes(tree):
-        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-            yield node
-            yield from _running(node)
 
 
 def _origin(module: str, name: str, library: Path) -> set[Path]:
@@ -158,13 +150,13 @@ def closure(modules: Iterable[str], library: Path = LIBRARY) -> list[Path]:
 
 def reached(files: Iterable[Path], library: Path = LIBRARY, *, packages: bool = False) -> list[Path]:
     """These files and all in the library that they import, directly or not, sorted; packages: see `imports`."""
-    waiting, found = [*files], set()
+    waiting, seen = [*files], set()
     while waiting:
         file = waiting.pop()
-        if file not in found:
-            found.add(file)
+        if file not in seen:
+            seen.add(file)
             waiting += imported(file, library, packages)
-    return sorted(found)
+    return sorted(seen)
 
 
 def code_digest(paths: Iterable[Path], library: Path = LIBRARY) -> str:
@@ -182,30 +174,34 @@ def _closure_digest(modules: tuple[str, ...], library: Path) -> str:
     return code_digest(closure(modules, library), library)
 
 
-def digest_of(*code: Any) -> str:
+def digest_of(*code: Any, library: Path = LIBRARY) -> str:
     """Digest of the code of some results.
 
     Args:
         code: Functions, classes or modules that compute it (or names of modules); what they import counts too.
+        library: Folder of the library.
 
     Raises:
         InputError: When one of them is not written in this library: its changes could not be noticed.
     """
-    modules = []
-    for part in code:
-        module = part if isinstance(part, str) else getattr(part, "__module__", None) or getattr(part, "__name__", "")
-        if _file(module, LIBRARY) is None:
+    modules = [_module_of(part) for part in code]
+    for part, module in zip(code, modules, strict=True):
+        if _file(module, library) is None:
             raise InputError(f"{part!r} is no code of {NAME}: results of it are not kept, as its changes go unnoticed")
-        modules.append(module)
-    return _closure_digest(tuple(sorted(set(modules))), LIBRARY)
+    return _closure_digest(tuple(sorted(set(modules))), library)
 
 
 def is_ours(part: Any) -> bool:
     """Whether a function or class is written in this library."""
-    return _file(getattr(part, "__module__", "") or "", LIBRARY) is not None
+    return _file(_module_of(part), LIBRARY) is not None
+
+
+def _module_of(part: Any) -> str:
+    """Name of the module that a function or class is written in, or of a module itself."""
+    return part if isinstance(part, str) else getattr(part, "__module__", None) or getattr(part, "__name__", "")
 
 
 @functools.cache
-def library_digest() -> str:
+def library_digest(library: Path = LIBRARY) -> str:
     """Digest of all code of the library."""
-    return code_digest(sorted(LIBRARY.rglob("*.py")))
+    return code_digest(sorted(library.rglob("*.py")), library)

@@ -32,3 +32,9 @@ class DataError(DqasError):
 
 class RunError(DqasError):
     """A notebook run of a profile failed, or cannot start."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a foreign error says, on one line of at most 200 characters; its kind where it says nothing."""
+    said = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+    return said or type(error).__name__

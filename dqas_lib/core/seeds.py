@@ -5,27 +5,20 @@ draws different ranks. [ours]
 """
 
 import hashlib
-import operator
 
 import numpy as np
 import torch
 
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.checks import whole_number
 
 
 def check_seed(seed: int) -> int:
     """The seed as an int; InputError unless it is a whole number >= 0."""
-    try:
-        value = operator.index(seed)
-    except TypeError:
-        raise InputError(f"seed must be a whole number >= 0; got {seed!r}") from None
-    if value < 0:
-        raise InputError(f"seed must be a whole number >= 0; got {seed!r}")
-    return value
+    return whole_number("seed", seed, 0)
 
 
 def derive(seed: int, *use: str | int) -> int:
-    """A 63-bit number that depends on the seed and on the use it is meant for, e.g. derive(0, "bins", 3)."""
+    """A 63-bit number that depends on the seed and on the use it is meant for ("bins", 3)."""
     text = "/".join([str(check_seed(seed)), *(str(part) for part in use)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -1,10 +1,10 @@
 """Cached stage results: settings -> one .npz and one .json of provenance, written atomically.
 
-A result is keyed by its stage, its settings and a digest of the code that computes it (`digests.digest_of`), so a changed
-setting or a changed algorithm never reads an old result, and a change elsewhere costs nothing. The .json carries the checksum of the .npz it describes and, while one replaces
-another, the provenance of the .npz before it; it is written first. Whenever the writing stops, the .npz that is there
-is the old one or the new one, and the .json knows it: a result of which that is not true counts as absent and is
-computed again.
+A result is keyed by its stage, its settings and a digest of the code that computes it (`digests.digest_of`): a changed
+setting or algorithm never reads an old result, a change elsewhere costs nothing. The .json carries the checksum of the
+.npz it describes and, while one replaces another, the provenance of the .npz before it; it is written first. Whenever
+the writing stops, the .npz that is there is the old one or the new one, and the .json knows it: a result of which that
+is not true counts as absent and is computed again.
 """
 
 import functools
@@ -27,7 +27,7 @@ from dqas_lib.core import __version__
 from dqas_lib.core.devices import native_bfloat16
 from dqas_lib.core.digests import canonical, digest, digest_of, library_digest
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.core.files import read_npz, remove_leftovers, write_atomically, write_npz
+from dqas_lib.core.files import read_npz, refused_writes, remove_leftovers, write_atomically, write_npz
 
 STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ ,.-]*")
 
@@ -63,7 +63,12 @@ def versions() -> dict[str, str]:
 class Store:
     """A folder of cached stage results.
 
-    root: folder, made when the first result is written. Results are mappings of name -> NumPy array.
+    Every method names a result by its stage, its settings as plain JSON values, and `code`: the functions, classes or
+    modules of the library that compute it. A change to them or to what they import makes the stored result count as
+    absent; without `code` any change of the library does.
+
+    Args:
+        root: The folder, made when the first result is written. Results are mappings of name -> NumPy array.
     """
 
     root: Path
@@ -73,11 +78,12 @@ class Store:
 
     @classmethod
     def default(cls) -> "Store":
+        """The store under the default data folder."""
         return cls(default_root() / "cache")
 
     def key(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> str:
-        """The 20-digit key of a result; without `code` all of the library's code is in it."""
-        return digest(stage, canonical(settings), digest_of(*code) if code else library_digest())
+        """The 20-digit key of a result."""
+        return digest(stage, canonical(settings), _code_digest(code))
 
     def path(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> Path:
         """The .npz of a result, whether it is there or not; InputError for a stage that is no plain name."""
@@ -90,14 +96,11 @@ class Store:
         path = self.path(stage, settings, code)
         try:
             content = path.read_bytes()
-        except OSError:
-            return None
-        if self._described(path, hashlib.sha256(content).hexdigest()) is None:
-            return None
-        try:
-            return read_npz(io.BytesIO(content), where=str(path))
-        except DataError:
-            return None
+            if self._described(path, hashlib.sha256(content).hexdigest()) is not None:
+                return read_npz(io.BytesIO(content), where=str(path))
+        except (OSError, DataError):
+            pass
+        return None
 
     def provenance(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> dict[str, Any] | None:
         """How the stored result came about, or None when there is no whole result."""
@@ -131,7 +134,9 @@ class Store:
     ) -> Path:
         """Write a result and its provenance; gives the path of the .npz.
 
-        Raises InputError for arrays of Python objects, DataError when the files cannot be written.
+        Raises:
+            InputError: For arrays of Python objects.
+            DataError: When the files cannot be written.
         """
         path = self.path(stage, settings, code)
         buffer = io.BytesIO()
@@ -140,7 +145,7 @@ class Store:
         provenance = {
             "stage": stage,
             "settings": dict(settings),
-            "code": digest_of(*code) if code else library_digest(),
+            "code": _code_digest(code),
             "seconds": round(seconds, 3),
             "device": device,
             "versions": versions(),
@@ -150,15 +155,10 @@ class Store:
         before = self.provenance(stage, settings, code)
         if before is not None:
             provenance["previous"] = {key: value for key, value in before.items() if key != "previous"}
-        try:
+        with refused_writes(path, "free space there or set DQAS_DATA to a folder that can be written"):
             write_atomically(path.with_suffix(".json"), json.dumps(provenance, indent=1).encode())
             write_atomically(path, content)
             remove_leftovers(path.parent)
-        except OSError as error:
-            raise DataError(
-                f"{path} cannot be written ({error.strerror or error}): free space there or set DQAS_DATA to a folder "
-                "that can be written"
-            ) from error
         return path
 
     def load_or_compute(
@@ -172,14 +172,11 @@ class Store:
     ) -> dict[str, np.ndarray]:
         """The stored result, or `compute()` stored under these settings.
 
-        code: what `compute` calls: functions, classes or modules of the library; a change to them or to what they
-        import makes the stored result count as absent.
-
         A result that was computed but cannot be written (a full disk) is given back all the same, with a warning.
         """
-        found = self.get(stage, settings, code)
-        if found is not None:
-            return found
+        stored = self.get(stage, settings, code)
+        if stored is not None:
+            return stored
         started = time.perf_counter()
         result = {name: np.asarray(value) for name, value in compute().items()}
         try:
@@ -187,3 +184,7 @@ class Store:
         except DataError as error:
             warnings.warn(f"the result of {stage!r} is not kept: {error}", RuntimeWarning, stacklevel=2)
         return result
+
+
+def _code_digest(code: Sequence[Any]) -> str:
+    return digest_of(*code) if code else library_digest()

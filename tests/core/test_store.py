@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqas_lib.core import store as store_module
-from dqas_lib.core.digests import canonical, code_digest, digest
+from dqas_lib.core.digests import canonical, digest, digest_of
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.files import write_atomically, writing_atomically
+from dqas_lib.core.seeds import derive
 from dqas_lib.core.store import Store, default_root
 
 SETTINGS = {"ratio": 0.1, "seed": 3, "names": ["a", "b"], "options": {"deep": None, "on": True}}
@@ -45,27 +46,36 @@ def test_a_result_is_computed_once(store):
     assert sorted(file.name for file in path.parent.iterdir()) == [path.stem + ".json", path.name]
 
 
-def test_another_setting_stage_or_library_is_another_result(store, monkeypatch):
+def test_another_setting_stage_or_code_is_another_result(store, monkeypatch):
     keys = {store.key("features", SETTINGS), store.key("bins", SETTINGS), store.key("features", {"seed": 4})}
-    assert len(keys) == 3
+    keys |= {store.key("features", SETTINGS, [derive]), store.key("features", SETTINGS, [Store])}
+    assert len(keys) == 5
+    assert store.key("features", SETTINGS, [derive]) == store.key("features", SETTINGS, ["dqas_lib.core.seeds"])
     assert store.key("features", dict(reversed(SETTINGS.items()))) in keys
     monkeypatch.setattr(store_module, "library_digest", lambda: "another library")
     assert store.key("features", SETTINGS) not in keys
+    assert store.key("features", SETTINGS, [derive]) in keys  # what it names decides, not the rest of the library
+
+
+def test_a_result_of_foreign_code_is_not_kept(store):
+    with pytest.raises(InputError, match=r"test_a_result_of_foreign_code.* is no code of dqas_lib"):
+        store.load_or_compute("features", SETTINGS, result, code=[test_a_result_of_foreign_code_is_not_kept])
 
 
 def test_provenance_says_how_a_result_came_about(store):
-    store.load_or_compute("features", SETTINGS, result, device="cuda", parents={"images": "abc"})
-    found = store.provenance("features", SETTINGS)
+    store.load_or_compute("features", SETTINGS, result, device="cuda", code=[derive])
+    assert store.provenance("features", SETTINGS) is None  # without `code` it is another result
+    found = store.provenance("features", SETTINGS, [derive])
     assert found["settings"] == SETTINGS
-    assert (found["stage"], found["device"], found["parents"]) == ("features", "cuda", {"images": "abc"})
+    assert (found["stage"], found["device"], found["code"]) == ("features", "cuda", digest_of(derive))
     assert {"dqas_lib", "python", "numpy", "torch", "torchvision"} <= set(found["versions"])
-    assert found["sha256"] == hashlib.sha256(store.path("features", SETTINGS).read_bytes()).hexdigest()
+    assert found["sha256"] == hashlib.sha256(store.path("features", SETTINGS, [derive]).read_bytes()).hexdigest()
     assert found["seconds"] >= 0
     assert store.provenance("features", {"seed": 9}) is None
 
 
 @pytest.mark.parametrize(
-    "importance x error",
+    "damage",
     [
         lambda path: path.unlink(),
         lambda path: path.with_suffix(".json").unlink(),
@@ -170,20 +180,6 @@ def test_the_parts_of_a_digest_do_not_run_together():
     assert digest("ab", "c") != digest("a", "bc") != digest("abc")
     assert digest("ä") == digest("ä".encode())
     assert len(digest("x")) == 20
-
-
-def test_comments_and_docstrings_do_not_change_the_digest_of_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "LIBRARY", tmp_path)
-    texts = {
-        "plain": "def f(x):\n    return x + 1\n",
-        "told": '"""Module."""\n# why\ndef f(x):\n    """What."""\n    return x + 1  # so\n',
-        "other": "def f(x):\n    return x + 2\n",
-    }
-    digests = {}
-    for name, text in texts.items():
-        (tmp_path / "a.py").write_text(text)
-        digests[name] = code_digest([tmp_path / "a.py"])
-    assert digests["plain"] == digests["told"] != digests["other"]
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
