@@ -128,7 +128,7 @@ def quantize(
     Args:
         images: N images to select from.
         ratio: In (0, 1], of the kind `ratio_kind`.
-        method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
+        method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(rounds=4).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store where shared work (features, bins,
             autoencoder) is kept between calls.
@@ -151,7 +151,7 @@ def quantize(
     plan, started = Patchify(theta, drop, patch_size, autoencoder), time.perf_counter()
     pool = Pool(images, seed=seed, setting=setting or Setting())
     stage = None if patchify == "none" else Patchifier(pool, plan)
-    fraction = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
+    fraction = 1.0 if stage is None or ratio_kind == "image" else stage.kept_fraction
     budget = images_at(ratio, fraction, len(images))
     reduced = stage.apply() if stage and patchify == "first" else None
     if reduced is not None:
