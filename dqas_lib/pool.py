@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dqas_lib.bins.bins import Bins, make_bins
+from dqas_lib.core.digests import is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.data.image_set import ImageSet
@@ -100,11 +101,11 @@ class Pool:
     ) -> dict[str, np.ndarray]:
         """A stage's result, from the store when it is there; its seconds are added up under `name`.
 
-        code: what computes it, in this library (`Store.load_or_compute`).
+        code: what computes it (`Store.load_or_compute`); nothing is kept of code outside this library.
         """
         started = time.perf_counter()
         store = self.setting.store
-        if store is None or self.given is not None:
+        if store is None or self.given is not None or not all(map(is_ours, code)):
             result = {key: np.asarray(value) for key, value in compute().items()}
         else:
             result = store.load_or_compute(

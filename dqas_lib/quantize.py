@@ -128,7 +128,7 @@ def quantize(
     Args:
         images: N images to select from.
         ratio: In (0, 1], of the kind `ratio_kind`.
-        method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(rounds=4).
+        method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store where shared work (features, bins,
             autoencoder) is kept between calls.

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqas_lib import InputError, quantize
+from dqas_lib.active.round import Rounds
 from dqas_lib.core.checks import check_ratio
 from dqas_lib.methods import METHODS
 from dqas_lib.methods.dqas import DQAS
@@ -13,7 +14,7 @@ from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
 
 TINY = Recipe("tiny", steps=6, batch_size=8, lr=0.05)
-CHEAP_DQAS = DQAS(rounds=2, learners=1)
+CHEAP_DQAS = DQAS(rounds=Rounds(2, learners=1))
 
 
 @pytest.mark.parametrize("method", ["random", "dq", CHEAP_DQAS], ids=["random", "dq", "dqas"])
@@ -88,7 +89,7 @@ def test_random_depends_on_ids_not_on_the_order_of_the_images(blobs):
 def test_the_selection_says_how_it_was_made(blobs):
     subset = quantize(blobs, 0.5, method=CHEAP_DQAS, seed=9, setting=Setting(recipe=TINY))
     assert subset.settings["method"]["name"] == "dqas"
-    assert subset.settings["method"]["rounds"] == 2
+    assert subset.settings["method"]["rounds"] == {"name": "Rounds", "number": 2, "learners": 1, "learner_scale": 0.4}
     assert (subset.settings["seed"], subset.settings["network"], subset.n_pool) == (9, "small_cnn", 60)
     assert subset.seconds["all"] > 0
     counts = subset.trace["counts"]

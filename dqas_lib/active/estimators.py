@@ -1,22 +1,21 @@
-"""Stage 5, active rounds: which classes, and which samples, lower the validation error most.
+"""Estimators of the expected error reduction, and their registry [abstract: the idea; formulas ours].
 
-[paper, Section 3.3: sample where the expected error reduction is largest; every formula here is ours]
-A round trains learners on what is selected so far, shows them the candidates and the held-out images, and asks an
-estimator for two things: how much each candidate would lower the validation error, and how much an average image of
-each class would. Class counts and samples are separate decisions made from such estimates.
-
-In compression the labels are known, so Roy and McCallum's expectation over labels [ICML 2001] collapses to the label at
-hand; `View.labels_known = False` keeps the true expectation, for a pool without labels.
+Class counts and samples are separate decisions made from such estimates. In compression the labels are known, so Roy
+and McCallum's expectation over labels [ICML 2001] collapses to the label at hand; `View.labels_known = False` keeps the
+true expectation, for a pool without labels. Whatever is registered here can stand in `DQAS(samples=...)` and
+`GainCounts(...)`, as can any other object with a `name` that is called with a view.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from dqas_lib.active.retrain import Retrain
 from dqas_lib.active.ridge import Ridge
 from dqas_lib.active.round import Estimate, Estimator, View
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.registry import Registry
+from dqas_lib.core.seeds import generator
 from dqas_lib.training.probabilities import log_softmax, margin, true_class_margin
 
 
@@ -24,9 +23,10 @@ from dqas_lib.training.probabilities import log_softmax, margin, true_class_marg
 class Margin:
     """Plain uncertainty, the reference: 1 - margin of the ensemble. Needs no labels and no validation images."""
 
-    name: str = "margin"
+    name: ClassVar[str] = "margin"
 
     def __call__(self, view: View) -> Estimate:
+        """See `Estimator`."""
         reduction = 1 - margin(view.ensemble().probabilities)[view.candidates]
         return Estimate(reduction, view.class_gain(reduction))
 
@@ -35,10 +35,11 @@ class Margin:
 class TrueMargin:
     """1 - |margin of the true class|: images near the boundary, on either side. Needs labels."""
 
-    name: str = "true-margin"
+    name: ClassVar[str] = "true-margin"
 
     def __call__(self, view: View) -> Estimate:
-        view.need_labels(self.name)
+        """See `Estimator`."""
+        view.need(self.name, labels=True)
         reduction = 1 - np.abs(true_class_margin(view.ensemble().probabilities, view.labels))[view.candidates]
         return Estimate(reduction, view.class_gain(reduction))
 
@@ -53,27 +54,36 @@ class Gradient:
     expects no change to first order, only disagreement within the ensemble counts.
     """
 
-    name: str = "gradient"
+    name: ClassVar[str] = "gradient"
 
     def __call__(self, view: View) -> Estimate:
-        view.need_held(self.name)
-        learners = view.ensemble()
-        belief, truth = view.belief(learners), view.onehot(view.held)
+        """See `Estimator`."""
+        view.need(self.name, validation=True)
+        learners, validation = view.ensemble(), view.validation
+        belief, truth = view.belief(learners), view.onehot(validation)
         reduction = np.zeros(len(view.candidates))
         for features, logits in zip(learners.features, learners.logits, strict=True):
-            g_val = np.exp(log_softmax(logits[view.held].astype(np.float64))) - truth
+            g_val = np.exp(log_softmax(logits[validation].astype(np.float64))) - truth
             g_x = np.exp(log_softmax(logits[view.candidates].astype(np.float64))) - belief
-            matrix = features[view.held].T @ g_val / len(view.held)
+            matrix = features[validation].T @ g_val / len(validation)
             reduction += g_x @ g_val.mean(axis=0) + np.einsum("md,md->m", features[view.candidates] @ matrix, g_x)
         reduction /= len(learners.features)
         return Estimate(reduction, view.class_gain(reduction))
 
 
-ESTIMATORS: dict[str, Estimator] = {e.name: e for e in (Margin(), TrueMargin(), Ridge(), Gradient(), Retrain())}
+@dataclass(frozen=True)
+class RandomSamples:
+    """Random numbers in place of an estimate: samples uniform within their class. Knows no classes."""
+
+    name: ClassVar[str] = "random"
+
+    def __call__(self, view: View) -> Estimate:
+        """See `Estimator`."""
+        rng = generator(view.pool_seed, "dqas samples", view.number)
+        return Estimate(rng.random(len(view.candidates)), None)
 
 
-def get_estimator(name: str) -> Estimator:
-    """An estimator by name; InputError lists the known ones."""
-    if name not in ESTIMATORS:
-        raise InputError(f"unknown estimator {name!r}: the known ones are {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[name]
+ESTIMATORS: Registry[Estimator] = Registry("estimator")
+register = ESTIMATORS.register
+for _estimator in (Margin(), TrueMargin(), Ridge(), Gradient(), Retrain()):
+    register(_estimator)

@@ -1,6 +1,7 @@
-"""TODO."""
+"""Look-ahead by a ridge-regression head: what refitting the last layer with more images would bring [ours]."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,34 +14,35 @@ from dqas_lib.training.probabilities import class_means
 class Ridge:
     """Closed-form look-ahead of the last layer: exact for a linear head fitted by ridge regression.
 
-    chunk: images added at once when a class is looked ahead for; repeats: random chunks a class, averaged;
-    penalties: ridge penalties, as multiples of the mean eigenvalue, of which the one with the least validation error
-    is used. The features are cross-fitted: a learner's features of its own training images look separable, whatever
-    the class.
+    The features are cross-fitted: a learner's features of its own training images look separable, whatever the class.
+
+    Args:
+        chunk: Images added at once when a class is looked ahead for.
+        repeats: Random chunks per class, averaged.
+        penalties: Ridge penalties, as multiples of the mean eigenvalue; that of the least validation error is used.
     """
 
-    name: str = "ridge"
+    name: ClassVar[str] = "ridge"
     chunk: int = 8
     repeats: int = 4
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
 
     def __call__(self, view: View) -> Estimate:
-        view.need_held(self.name)
-        learners = view.cross_fitted()
+        """See `Estimator`."""
+        view.need(self.name, validation=True)
+        learners, judges = view.cross_fitted(), view.validation
         belief = view.belief(learners)
         chunks = _class_chunks(view, self.chunk, self.repeats) if view.labels_known else []
         samples = np.zeros(len(view.candidates)) if view.samples_wanted else None
         classes = np.zeros(view.n_classes)
         for features, fit in zip(learners.features, learners.fit, strict=True):
-            head = RidgeHead.fit(
-                features[fit], view.onehot(fit), features[view.held], view.onehot(view.held), self.penalties
-            )
+            head = RidgeHead.fit(features[fit], view.onehot(fit), features[judges], view.onehot(judges), self.penalties)
             if samples is not None:
                 samples += head.reduction(features[view.candidates], belief)
             for owners, positions in chunks:
                 targets = view.onehot(positions.ravel()).reshape(*positions.shape, -1)
-                found = head.chunk_reduction(features[positions], targets) / positions.shape[1]
-                classes += class_means(found, owners, view.n_classes, otherwise=0.0)
+                reduction = head.chunk_reduction(features[positions], targets) / positions.shape[1]
+                classes += class_means(reduction, owners, view.n_classes, otherwise=0.0)
         count = len(learners.features)
         return Estimate(None if samples is None else samples / count, classes / count if view.labels_known else None)
 
@@ -67,8 +69,13 @@ class RidgeHead:
     A^-1 U^T (I + U A^-1 U^T)^-1 (Z - U W)  [Woodbury; Sherman and Morrison for one row],
     so only d x d matrices of V are needed: the number of validation images does not matter after the fit.
 
-    inverse: (d, d) A^-1; weights: (d, C) W; slope: (d, C) V^T (T - V W) / n; curvature: (d, d) V^T V / n;
-    error: the validation error now.
+    Args:
+        inverse: (d, d) A^-1.
+        weights: (d, C) W.
+        slope: (d, C) V^T (T - V W) / n.
+        curvature: (d, d) V^T V / n.
+        error: The validation error now.
+        penalty: The ridge penalty.
     """
 
     inverse: np.ndarray
@@ -83,29 +90,32 @@ class RidgeHead:
         cls,
         features: np.ndarray,
         targets: np.ndarray,
-        held: np.ndarray,
+        validation: np.ndarray,
         truth: np.ndarray,
         penalties: tuple[float, ...],
     ) -> "RidgeHead":
-        """features (n, d), targets (n, C), held (m, d), truth (m, C); the penalty with the least validation error.
+        """A head fitted to (n, d) features and (n, C) targets, with the penalty of the least validation error.
 
-        Sums over the held-out images are made in the precision of `held`, all else in float64.
+        Args:
+            features, targets: To fit.
+            validation, truth: (m, d) features and (m, C) targets of the validation images; sums over them are made in
+                the precision of `validation`, all else in float64.
+            penalties: To choose from, as multiples of the mean eigenvalue of X^T X.
         """
-        x, v = with_ones(features), with_ones(held, held.dtype)
+        x, v = with_ones(features), with_ones(validation, validation.dtype)
         values, vectors = np.linalg.eigh(x.T @ x)
         curvature = (v.T @ v).astype(np.float64) / len(v)
         cross = (v.T @ truth.astype(v.dtype)).astype(np.float64) / len(v)
         projected = vectors.T @ (x.T @ targets)
         rotated, rotated_cross = vectors.T @ curvature @ vectors, vectors.T @ cross
         scale, level = max(values.mean(), 1e-12), (truth**2).sum() / len(v)
-        best = None
+        fits = []
         for multiple in penalties:
             penalty = multiple * scale
             solved = projected / (np.maximum(values, 0) + penalty)[:, None]
             error = level - 2 * (rotated_cross * solved).sum() + (solved * (rotated @ solved)).sum()
-            if best is None or error < best[0]:
-                best = error, penalty, solved
-        error, penalty, solved = best
+            fits.append((error, penalty, solved))
+        error, penalty, solved = min(fits, key=lambda fit: fit[0])
         inverse = (vectors / (np.maximum(values, 0) + penalty)) @ vectors.T
         weights = vectors @ solved
         return cls(inverse, weights, cross - curvature @ weights, curvature, float(error), float(penalty))

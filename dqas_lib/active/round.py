@@ -1,23 +1,48 @@
-"""TODO."""
+"""An active round: what learners trained on the images selected so far say, and what an estimator makes of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.errors import InputError
-from dqas_lib.training.probabilities import class_means, ensemble_probabilities
+from dqas_lib.core.seeds import derive, generator
+from dqas_lib.data.image_set import ImageSet
+from dqas_lib.training.probabilities import class_means, ensemble_probabilities, log_softmax
+
+# positions to train on, and a seed -> (N, d) features and (N, C) logits of all the images
+Trainer = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Active rounds: their number, the learners of each, and the factor on the length of the learners' recipe."""
+
+    number: int = 5
+    learners: int = 2
+    learner_scale: float = 0.4
+
+    def __post_init__(self) -> None:
+        whole_number("Rounds: number", self.number)
+        whole_number("Rounds: learners", self.learners)
+        number("Rounds: learner_scale", self.learner_scale, 0, ends="()")
 
 
 @dataclass(frozen=True, eq=False)
 class Learners:
     """What L trained learners say of all N images.
 
-    features: (L, N, d) float32 penultimate activations; logits: (L, N, C) float32; fit: L arrays of positions on whose
-    features a new head may be fitted: the images selected so far, but for those the learner itself was trained on when
-    it is cross-fitted. Raises InputError for NaN or infinite features.
+    Args:
+        features: (L, N, d) float32 penultimate activations.
+        logits: (L, N, C) float32.
+        fit: L arrays of positions on whose features a new head may be fitted: what is selected so far, but for what the
+            learner itself was trained on when it is cross-fitted.
+
+    Raises:
+        InputError: For NaN or infinite features.
     """
 
     features: np.ndarray
@@ -32,6 +57,19 @@ class Learners:
                 "lower the recipe's learning rate"
             )
 
+    @classmethod
+    def trained(cls, train: Trainer, selected: np.ndarray, fold: np.ndarray, seeds: Sequence[int]) -> "Learners":
+        """A learner per seed, trained on all of `selected` but its own (n,) fold, where it has one."""
+        outputs, fit = [], []
+        for learner, seed in enumerate(seeds):
+            own = fold == learner
+            if own.all():  # too few images to leave any out
+                own = ~own
+            outputs.append(train(selected[~own], seed))
+            fit.append(selected[own] if own.any() else selected)
+        features, logits = (np.stack(arrays) for arrays in zip(*outputs, strict=True))
+        return cls(features, logits, tuple(fit))
+
     @cached_property
     def probabilities(self) -> np.ndarray:
         """(N, C) mean probabilities of the ensemble."""
@@ -42,29 +80,68 @@ class Learners:
 class View:
     """What an estimator sees in one round.
 
-    labels: (N,) of all images; selected, candidates, held: positions (selected so far; may be added; validation);
-    labels_known: False hides the candidates' labels and takes the expectation over them; seed: of the round's draws;
-    ensemble, cross_fitted: give `Learners`, trained when they are first asked for, on all of `selected` and on all but
-    one fold of it; retrained: validation loss (nats an image) of a learner trained on the given positions;
-    samples_wanted: False where only the classes are asked for, so that no candidate need be looked at.
+    Args:
+        images: All N images.
+        selected, candidates, validation: Positions: selected so far; (M,) that may be added; that judge.
+        pool_seed, number: Seed of the selection, and number of the round.
+        n_learners: L.
+        train: Trains a learner.
+        labels_known: False hides the candidates' labels; estimators take the expectation over them.
+        samples_wanted: False where only the classes are asked for, so that no candidate need be looked at.
     """
 
-    labels: np.ndarray
-    n_classes: int
+    images: ImageSet
     selected: np.ndarray
     candidates: np.ndarray
-    held: np.ndarray
-    seed: int
-    ensemble: Callable[[], Learners]
-    cross_fitted: Callable[[], Learners]
-    retrained: Callable[[np.ndarray, int], float]
+    validation: np.ndarray
+    pool_seed: int
+    number: int
+    n_learners: int
+    train: Trainer
     labels_known: bool = True
     samples_wanted: bool = True
+    made: dict[str, Learners] = field(default_factory=dict, repr=False)  # shared by a view's copies
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) labels of all the images."""
+        return self.images.labels
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return self.images.n_classes
+
+    @property
+    def seed(self) -> int:
+        """Of the round's random draws."""
+        return derive(self.pool_seed, "dqas", self.number)
 
     @property
     def counts(self) -> np.ndarray:
         """(C,) images selected so far."""
         return np.bincount(self.labels[self.selected], minlength=self.n_classes)
+
+    def ensemble(self) -> Learners:
+        """Learners trained on all that is selected."""
+        return self._learners("learner", self.n_learners, np.full(len(self.selected), -1))
+
+    def cross_fitted(self) -> Learners:
+        """Learners trained on all but one fold each, at least two of them."""
+        n = max(2, self.n_learners)
+        return self._learners("cross-fitted", n, _folds(self.images.take(self.selected), n, self.pool_seed))
+
+    def _learners(self, use: str, n: int, fold: np.ndarray) -> Learners:
+        if use not in self.made:
+            seeds = [derive(self.pool_seed, "dqas", self.number, use, learner) for learner in range(n)]
+            self.made[use] = Learners.trained(self.train, self.selected, fold, seeds)
+        return self.made[use]
+
+    def retrained(self, positions: np.ndarray) -> float:
+        """Validation loss (nats per image) of a learner trained on these positions."""
+        _, logits = self.train(positions, derive(self.pool_seed, "dqas", self.number, "retrain"))
+        judged = log_softmax(logits[self.validation])
+        return float(-judged[np.arange(len(judged)), self.labels[self.validation]].mean())
 
     def onehot(self, positions: np.ndarray) -> np.ndarray:
         """(n, C) float64."""
@@ -74,15 +151,14 @@ class View:
         """(M, C) label distribution of the candidates: their labels, or the ensemble's probabilities."""
         return self.onehot(self.candidates) if self.labels_known else learners.probabilities[self.candidates]
 
-    def need_labels(self, name: str) -> None:
-        if not self.labels_known:
+    def need(self, name: str, *, labels: bool = False, validation: bool = False) -> None:
+        """InputError that names the estimator and what it needs and this round does not have."""
+        if labels and not self.labels_known:
             raise InputError(
                 f"estimator {name!r} needs the candidates' labels, and this pool counts as unlabeled: "
                 "use 'margin', 'ridge' or 'gradient', or labels='known'"
             )
-
-    def need_held(self, name: str) -> None:
-        if not len(self.held):
+        if validation and not len(self.validation):
             raise InputError(
                 f"estimator {name!r} needs validation images, and every class has one image at most: "
                 "use 'margin', or give more images"
@@ -95,18 +171,37 @@ class View:
         return class_means(reduction, self.labels[self.candidates], self.n_classes, otherwise=0.0)
 
 
+def _folds(images: ImageSet, n_folds: int, seed: int) -> np.ndarray:
+    """(n,) fold of each image, dealt class by class, so that folds differ by at most one image per class."""
+    fold = np.empty(len(images), dtype=np.int64)
+    for label in range(images.n_classes):
+        members = np.flatnonzero(images.labels == label)
+        members = members[np.argsort(images.ids[members], kind="stable")]
+        rng = generator(seed, "dqas folds", label)
+        fold[rng.permutation(members)] = (np.arange(len(members)) + rng.integers(n_folds)) % n_folds
+    return fold
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """samples: (M,) expected error reduction of each candidate, larger is better, in the estimator's own unit (None:
-    it knows classes only); classes: (C,) of adding an image of each class (None: labels are hidden)."""
+    """Expected error reduction, in the estimator's own unit; larger is better.
+
+    Args:
+        samples: (M,) by each candidate; None: the estimator knows classes only.
+        classes: (C,) by one more image of each class; None: labels are hidden.
+    """
 
     samples: np.ndarray | None
     classes: np.ndarray | None
 
 
+@runtime_checkable
 class Estimator(Protocol):
-    """One way to estimate the error reduction: a frozen dataclass with a name."""
+    """One way to estimate the error reduction: any object with a name that is called with a view."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in the registry and in messages."""
 
-    def __call__(self, view: View) -> Estimate: ...
+    def __call__(self, view: View) -> Estimate:
+        """Expected error reduction of the candidates and the classes."""

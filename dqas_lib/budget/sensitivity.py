@@ -1,9 +1,9 @@
-"""Stage 4, sensitivity: which classes lose most when they lose images. [paper, Section 3.1; formulas ours]
+"""Class sensitivity: which classes lose most when they lose images [abstract; formulas ours].
 
-Networks are trained on subsets of several sizes, several seeds each; every class's validation error is fitted by a
-bounded power law err_c(n) = a_c n^(-b_c) + e_c. Sensitivity is s_c(n) = -d err_c / d ln n = a_c b_c n^(-b_c): what the
-class's error loses when its images grow by a factor e. Seeds differ by about a point of a class's recall, so every
-sensitivity has an interval, and a class is named sensitive or stable only where the interval says so.
+Networks are trained on subsets of several sizes and seeds; every class's validation error is fitted by a bounded power
+law err_c(n) = a_c n^(-b_c) + e_c. Sensitivity is s_c(n) = -d err_c / d ln n = a_c b_c n^(-b_c): what the class's error
+loses when its images grow by a factor e. Seeds differ by about a point of a class's recall, so every sensitivity has an
+interval, and a class is named sensitive or stable only where the interval says so.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,13 @@ EXPONENTS = np.concatenate([np.arange(0.05, 1.0, 0.05), np.arange(1.0, 2.01, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Pilots:
-    """Runs on subsets of several sizes.
+    """Trainings on R sizes of subset with S seeds each.
 
-    sizes: (R, C) images of each class; errors: (S, R, C) validation error of each seed; recall: (S, R, C) share of each
-    class's validation images predicted right; accuracy: (S, R).
+    Args:
+        sizes: (R, C) images of each class.
+        errors: (S, R, C) validation error: the mean probability missing at the true class, smoother than 1 - recall.
+        recall: (S, R, C) fraction of each class's validation images predicted right.
+        accuracy: (S, R).
     """
 
     sizes: np.ndarray
@@ -37,73 +40,40 @@ class Pilots:
 
 def run_pilots(
     choose: Callable[[float, int], ImageSet],
-    held: ImageSet,
+    validation: ImageSet,
     ratios: Sequence[float],
     seeds: Sequence[int],
     *,
     setting: Setting | None = None,
+    training_seed: Callable[[float, int], int] = lambda ratio, seed: seed,
 ) -> Pilots:
-    """Train on choose(ratio, seed) for every ratio and seed, and read every class's error on the held-out images.
+    """Train on choose(ratio, seed) for every ratio and seed, and read every class's error on the validation images.
 
-    choose: gives the subset, by any selection method. The error is the mean probability that is missing at the true
-    class, smoother than 1 - recall. Raises InputError unless there are at least two ratios and one seed.
+    Args:
+        choose: Gives the subset, by any selection method.
+        validation: Images no subset holds.
+        ratios, seeds: At least one each; a learning curve needs two ratios.
+        setting: Of the trainings.
+        training_seed: The seed of a training at (ratio, seed); by default seeds are paired over the ratios.
+
+    Raises:
+        InputError: When there is nothing to train, or a training diverges.
     """
-    if len(set(ratios)) < 2 or not len(seeds):
-        raise InputError(f"pilots need at least two ratios and one seed; got {list(ratios)!r}, {list(seeds)!r}")
-    shape = (len(seeds), len(ratios), held.n_classes)
-    sizes, errors, recall = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    accuracy = np.zeros(shape[:2])
+    if not len(ratios) or not len(seeds):
+        raise InputError(f"pilots need at least one ratio and one seed; got {list(ratios)!r}, {list(seeds)!r}")
+    shape = (len(seeds), len(ratios), validation.n_classes)
+    sizes, errors, recall, accuracy = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape[:2])
     for s, seed in enumerate(seeds):
         for r, ratio in enumerate(ratios):
             subset = choose(ratio, seed)
-            result = train(subset, setting=setting, seed=seed, evaluate_on=held)
+            result = train(subset, setting=setting, seed=training_seed(ratio, seed), evaluate_on=validation)
+            if not np.isfinite(result.logits).all():
+                raise InputError("logits of a pilot are NaN or infinite: its training diverged; lower the recipe's lr")
+            probabilities = ensemble_probabilities(result.logits[None])
             sizes[s, r] = subset.class_counts
-            errors[s, r] = class_error(ensemble_probabilities(result.logits[None]), held.labels, held.n_classes)
-            recall[s, r] = result.recall
-            accuracy[s, r] = result.accuracy
+            errors[s, r] = class_error(probabilities, validation.labels, validation.n_classes)
+            recall[s, r], accuracy[s, r] = result.recall, result.accuracy
     return Pilots(sizes.mean(axis=0), errors, recall, accuracy)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassCurves:
-    """Learning curves err_c(n) = a_c n^(-b_c) + e_c with bootstrap copies.
-
-    a, b, e: (C,) >= 0; copies: (3, T, C) the same of T bootstrap fits; n_seeds: S, the seeds they were drawn from.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    e: np.ndarray
-    copies: np.ndarray = field(repr=False)
-    n_seeds: int = 1
-
-    def error(self, n: np.ndarray | float) -> np.ndarray:
-        """(..., C) error at n images a class: n is a number, or broadcasts against (C,)."""
-        return self.a * np.asarray(n, dtype=np.float64) ** -self.b + self.e
-
-    def sensitivity(self, n: np.ndarray | float, *, relative: bool = False, confidence: float = 0.95) -> "Sensitivity":
-        """Points of error (in [0, 1]) each class loses per e-fold of data, at n images a class, with its interval.
-
-        relative: minus the mean over the classes (0 is then an ordinary class). The interval is Student's t with S - 1
-        degrees of freedom times the spread of the bootstrap copies, widened by sqrt(S / (S - 1)), because S resampled
-        seeds vary less than S new ones; NaN for one seed.
-        """
-        a, b, _ = self.copies
-        value, spread = self.a * self.b * n**-self.b, a * b * n**-b
-        if relative:
-            value, spread = value - value.mean(), spread - spread.mean(axis=1, keepdims=True)
-        half = np.full(len(value), np.nan)
-        if self.n_seeds > 1:
-            from scipy import stats  # as slow to import as the whole library
-
-            widened = np.sqrt(self.n_seeds / (self.n_seeds - 1))
-            half = stats.t.ppf(0.5 + confidence / 2, self.n_seeds - 1) * widened * spread.std(axis=0, ddof=1)
-        return Sensitivity(value, value - half, value + half)
-
-    def named(self, n: np.ndarray | float, *, confidence: float = 0.95) -> np.ndarray:
-        """(C,) 1 for a sensitive class, -1 for a stable one, 0 where the interval does not part it from the mean."""
-        found = self.sensitivity(n, relative=True, confidence=confidence)
-        return np.where(found.low > 0, 1, np.where(found.high < 0, -1, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +85,69 @@ class Sensitivity:
     high: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class ClassCurves:
+    """Learning curves err_c(n) = a_c n^(-b_c) + e_c.
+
+    Args:
+        a, b, e: (C,) >= 0.
+        copies: (3, T, C) a, b and e of T bootstrap fits.
+        n_seeds: S, the seeds the copies were drawn from.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    e: np.ndarray
+    copies: np.ndarray = field(repr=False)
+    n_seeds: int = 1
+
+    def error(self, n: np.ndarray | float) -> np.ndarray:
+        """(..., C) error at n images per class: a number, or an array that broadcasts against (C,)."""
+        return self.a * np.asarray(n, dtype=np.float64) ** -self.b + self.e
+
+    def sensitivity(self, n: np.ndarray | float, *, relative: bool = False, confidence: float = 0.95) -> Sensitivity:
+        """Points of error (in [0, 1]) each class loses per e-fold of data, at n images per class, with its interval.
+
+        The interval is Student's t with S - 1 degrees of freedom times the spread of the bootstrap copies, widened by
+        sqrt(S / (S - 1)), because S resampled seeds vary less than S new ones; NaN for one seed.
+
+        Args:
+            n: Images per class.
+            relative: Minus the mean over the classes, so that 0 is an ordinary class.
+            confidence: Of the interval.
+        """
+        a, b, _ = self.copies
+        value, spread = self.a * self.b * n**-self.b, a * b * n**-b
+        if relative:
+            value, spread = value - value.mean(), spread - spread.mean(axis=1, keepdims=True)
+        half = np.full(len(value), np.nan)
+        if self.n_seeds > 1:
+            from scipy.special import stdtrit  # slow to import
+
+            widened = np.sqrt(self.n_seeds / (self.n_seeds - 1))
+            half = stdtrit(self.n_seeds - 1, 0.5 + confidence / 2) * widened * spread.std(axis=0, ddof=1)
+        return Sensitivity(value, value - half, value + half)
+
+    def named(self, n: np.ndarray | float, *, confidence: float = 0.95) -> np.ndarray:
+        """(C,) 1 for a sensitive class, -1 for a stable one, 0 where the interval does not part it from the mean."""
+        interval = self.sensitivity(n, relative=True, confidence=confidence)
+        return (interval.low > 0).astype(np.int64) - (interval.high < 0)
+
+
 def fit_curves(
     sizes: np.ndarray, errors: np.ndarray, *, shared_exponent: bool = True, n_copies: int = 200, seed: int = 0
 ) -> ClassCurves:
-    """Bounded least-squares power laws, and bootstrap copies over seeds.
+    """Bounded least-squares power laws, and bootstrap copies over seeds [ours].
 
-    sizes: (R, C) images of each class, R >= 2 different ones; errors: (S, R, C) in [0, 1]. For every exponent of a grid
-    in [0.05, 2] the best a >= 0 and e >= 0 have a closed form; the exponent with the least squared error is taken, one
-    for all classes (`shared_exponent`: three sizes hardly tell a, b and e apart class by class) or one a class.
+    For every exponent of a grid in [0.05, 2] the best a >= 0 and e >= 0 have a closed form; the exponent with the least
+    squared error is taken.
+
+    Args:
+        sizes: (R, C) images of each class, R >= 2 different ones.
+        errors: (S, R, C) in [0, 1].
+        shared_exponent: One for all classes (three sizes hardly tell a, b and e apart in a class), or one per class.
+        n_copies: T, bootstrap copies.
+        seed: Of the bootstrap.
     """
     sizes, errors = np.asarray(sizes, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     if errors.ndim != 3 or errors.shape[1:] != sizes.shape or not len(errors):
@@ -130,16 +155,15 @@ def fit_curves(
     if len(np.unique(sizes.sum(axis=1))) < 2:
         raise InputError("a learning curve needs at least two different sizes")
     if not np.isfinite(errors).all():
-        raise InputError(f"{(~np.isfinite(errors)).sum()} errors are NaN or infinite: a class lacks held-out images")
-    n_seeds = len(errors)
-    picks = generator(seed, "bootstrap of curves").integers(n_seeds, size=(n_copies, n_seeds))
+        raise InputError(f"{(~np.isfinite(errors)).sum()} errors are NaN or infinite: a class lacks validation images")
+    picks = generator(seed, "bootstrap of curves").integers(len(errors), size=(n_copies, len(errors)))
     means = np.concatenate([errors.mean(axis=0)[None], errors[picks].mean(axis=1)])
-    a, b, e = _fit(np.maximum(sizes, 0.5), means, shared_exponent)
-    return ClassCurves(a[0], b[0], e[0], np.stack([a[1:], b[1:], e[1:]]), n_seeds)
+    a, b, e = fits = _fit(np.maximum(sizes, 0.5), means, shared_exponent)
+    return ClassCurves(a[0], b[0], e[0], fits[:, 1:], len(errors))
 
 
-def _fit(sizes: np.ndarray, errors: np.ndarray, shared: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """a, b, e, each (T, C), of errors (T, R, C)."""
+def _fit(sizes: np.ndarray, errors: np.ndarray, shared: bool) -> np.ndarray:
+    """(3, T, C) a, b and e of errors (T, R, C)."""
     losses, fits = [], []
     for b in EXPONENTS:
         x = sizes**-b
@@ -149,11 +173,8 @@ def _fit(sizes: np.ndarray, errors: np.ndarray, shared: bool) -> tuple[np.ndarra
         through_zero = np.maximum((x * errors).sum(axis=1) / (x**2).sum(axis=0), 0)
         a, e = np.where(e < 0, through_zero, a), np.maximum(e, 0)
         losses.append(((a[:, None] * x + e[:, None] - errors) ** 2).sum(axis=1))
-        fits.append((a, e))
+        fits.append((a, np.full_like(a, b), e))
     loss = np.stack(losses)
     if shared:
         loss = np.broadcast_to(loss.sum(axis=2, keepdims=True), loss.shape)
-    best = loss.argmin(axis=0)[None]
-    a = np.take_along_axis(np.stack([fit[0] for fit in fits]), best, axis=0)[0]
-    e = np.take_along_axis(np.stack([fit[1] for fit in fits]), best, axis=0)[0]
-    return a, EXPONENTS[best[0]], e
+    return np.take_along_axis(np.stack(fits), loss.argmin(axis=0)[None, None], axis=0)[0]

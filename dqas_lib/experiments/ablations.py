@@ -1,19 +1,24 @@
-"""TODO."""
+"""Ablations of DQAS: one part taken away or put in place of another, by its name in tables."""
 
+from dqas_lib.active.counts import EqualCounts, FreeCounts, GainCounts
+from dqas_lib.active.estimators import Gradient, RandomSamples, Retrain, Ridge, TrueMargin
+from dqas_lib.budget.initialization import ByError, Curves
 from dqas_lib.methods.dqas import DQAS
 
 ABLATIONS: dict[str, DQAS] = {
-    "dqas": DQAS(),
-    "active off": DQAS(active=False),
-    "active off, counts by curves": DQAS(active=False, initialization="curves"),
-    "first share by curves": DQAS(initialization="curves"),
-    "counts equal": DQAS(counts="equal"),
-    "counts shuffled": DQAS(shuffle_counts=True),
-    "counts free": DQAS(counts="free"),
-    "counts by ridge": DQAS(counts="ridge"),
-    "samples random": DQAS(samples="random"),
-    "samples by gradient": DQAS(samples="gradient"),
-    "no diversity": DQAS(diversity=0.0),
-    "first share at random": DQAS(draw="random"),
+    "no active sampling": DQAS(rounds=None),
+    "curve initialization": DQAS(initialization=Curves()),
+    "error initialization": DQAS(initialization=ByError()),
+    "no bins": DQAS(bins=None),
+    "equal counts": DQAS(counts=EqualCounts()),
+    "free counts": DQAS(counts=FreeCounts()),
+    "shuffled counts": DQAS(shuffle_counts=True),
+    "random samples": DQAS(samples=RandomSamples()),
+    "no spreading": DQAS(diversity=0.0),
+    "true-margin samples": DQAS(samples=TrueMargin()),
+    "ridge samples": DQAS(samples=Ridge()),
+    "gradient samples": DQAS(samples=Gradient()),
+    "ridge counts": DQAS(counts=GainCounts(Ridge())),
+    "gradient counts": DQAS(counts=GainCounts(Gradient())),
+    "retrain counts": DQAS(counts=GainCounts(Retrain())),
 }
-"""What each ingredient is worth: one switch at a time, by its name in tables."""

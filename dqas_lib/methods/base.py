@@ -77,16 +77,32 @@ def get_method(method: str | Method | Any) -> Method:
     return method
 
 
-def options(method: Method) -> dict[str, Any]:
-    """A method's name and options as plain values, for store keys and provenance."""
-    if dataclasses.is_dataclass(method):
-        return {"name": method.name, **dataclasses.asdict(method)}
-    return {"name": method.name, "class": type(method).__qualname__}
+def options(method: Any) -> dict[str, Any]:
+    """A method's name and options as plain values, for store keys and provenance.
+
+    An option that is itself an object with options, such as `Curves()` in DQAS, stands there as its own name (else its
+    class's) and options.
+    """
+    name = getattr(method, "name", type(method).__name__)
+    if not dataclasses.is_dataclass(method):
+        return {"name": name, "class": type(method).__qualname__}
+    values = {option.name: getattr(method, option.name) for option in dataclasses.fields(method)}
+    return {"name": name} | {key: value if _is_plain(value) else options(value) for key, value in values.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | tuple | list | dict)
+
+
+def parts(method: Any) -> list[Any]:
+    """A method and the objects in its options, and in theirs."""
+    values = [getattr(method, f.name) for f in dataclasses.fields(method)] if dataclasses.is_dataclass(method) else []
+    return [method] + [part for value in values if not _is_plain(value) for part in parts(value)]
 
 
 def can_be_kept(method: Method) -> bool:
     """Whether selections of this method may be kept in a store: only of the library's own is the code known."""
-    return is_ours(type(method)) and dataclasses.is_dataclass(method)
+    return all(is_ours(type(part)) and dataclasses.is_dataclass(part) for part in parts(method))
 
 
 def checked(method: Method, pool: Pool, budget: int) -> Choice:

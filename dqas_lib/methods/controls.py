@@ -11,10 +11,10 @@ from dqas_lib.pool import Pool
 @register
 @dataclass(frozen=True)
 class BinsRandom:
-    """Bins + random: DQAS's bins and held-out images, and no active sampling. [paper, ablation]
+    """Bins + random: DQAS's bins and validation images, and no active rounds [ours].
 
-    Definition: the whole budget is drawn from the bins as DQAS draws its first share. What DQAS gains over this
-    is the worth of its rounds. Needs: labels, features, network. Cost: the bins.
+    Definition: the whole budget is drawn from n_bins bins per class, as DQAS draws its initial set; what DQAS gains
+    over this is what its rounds bring. Needs: labels, features, network. Cost: the bins.
     """
 
     name: ClassVar[str] = "bins-random"
@@ -24,18 +24,16 @@ class BinsRandom:
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""
         pool.check(self)
-        return DQAS(n_bins=self.n_bins, active=False).select(pool, budget)
+        return DQAS(bins=self.n_bins, rounds=None).select(pool, budget)
 
 
 @register
 @dataclass(frozen=True)
 class ShuffledCounts:
-    """DQAS with its class counts dealt to other classes. [ours]
+    """DQAS (`dqas`) with its class counts dealt to other classes [ours].
 
     Definition: the same rounds and samples, but what is found about a class is used for another. If class counts are
     worth something, this is worse than DQAS and, on balanced data, than equal counts. Needs and cost: as DQAS.
-
-    dqas: whose counts are shuffled.
     """
 
     name: ClassVar[str] = "dqas-shuffled"

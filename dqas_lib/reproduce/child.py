@@ -90,27 +90,17 @@ def main(folder: Path) -> int:
     import papermill
 
     started, error = time.perf_counter(), None
+    options = {"progress_bar": False, "start_timeout": 300, "coalesce_streams": True}
+    source, target = folder / "source.ipynb", folder / "notebook.ipynb"
     try:
-        papermill.execute_notebook(
-            folder / "source.ipynb",
-            folder / "notebook.ipynb",
-            parameters=job["parameters"],
-            kernel_name=job["kernel"],
-            progress_bar=False,
-            start_timeout=300,
-            coalesce_streams=True,
-        )
+        papermill.execute_notebook(source, target, job["parameters"], kernel_name=job["kernel"], **options)
     except Exception as caught:
         error = last_line(caught)
         if job["debug"]:
             raise
     finally:
-        report = {
-            "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mb": round(watcher.peak_bytes / 2**20),
-            "error": error,
-            "papermill": papermill.__version__,
-        }
+        seconds, peak = round(time.perf_counter() - started, 3), round(watcher.peak_bytes / 2**20)
+        report = {"seconds": seconds, "peak_memory_mb": peak, "error": error, "papermill": papermill.__version__}
         (folder / "child.json").write_text(json.dumps(report), encoding="utf-8")
     return 0 if error is None else 1
 

@@ -23,10 +23,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dqas_lib.core.errors import DqasError, InputError, RunError
-from dqas_lib.reproduce.grid import Slots, cpu_slots, describe, gpu_slots, plan, summary, visible_gpus
-from dqas_lib.reproduce.leases import clear_away
-from dqas_lib.reproduce.profiles import DEVICES, Profile, load_profile, plain_yaml
-from dqas_lib.reproduce.record import append_manifest, finished, read_manifest
+from dqas_lib.reproduce.folder import append_manifest, clear_away, finished, read_manifest
+from dqas_lib.reproduce.grid import choose_slots, describe, plan, summary
+from dqas_lib.reproduce.profiles import DEVICES, load_profile, plain_yaml
 from dqas_lib.reproduce.report import collect, too_large
 from dqas_lib.reproduce.runs import no_space
 from dqas_lib.reproduce.scheduler import DISK_FULL, Session
@@ -101,13 +100,12 @@ def reproduce(options: argparse.Namespace, command: str) -> int:
         raise InputError(f"--slots must be at least 1; got {options.slots}")
     history = read_manifest(reports)
     grid = plan(profile, reports, history, only_failed=options.only_failed, force=options.force)
-    slots = choose_slots(profile, options)
+    slots = choose_slots(profile, options.slots, cluster=bool(options.scheduler), dry_run=options.dry_run)
     if options.dry_run:
         print(describe(grid, slots))
         return 0
     with locked(reports):
-        killed = clear_away(reports)
-        if killed:
+        if killed := clear_away(reports):
             print(f"ended {killed} processes that an earlier reproduction had left")
         known = {line.get("run") for line in history if line.get("status") == "done"}
         for run in profile.runs:  # lines that a crash came between: the runs' own records tell
@@ -124,19 +122,6 @@ def reproduce(options: argparse.Namespace, command: str) -> int:
         for name in too_large(reports, profile):
             print(f"note: {name} is larger than 2 MB: too large to be committed")
     return FAILED_STATUS if any(not grid.done(run.name) for run in grid.todo) else 0
-
-
-def choose_slots(profile: Profile, options: argparse.Namespace) -> Slots:
-    """Slots by the command line, the profile and the machine."""
-    if options.scheduler:
-        total = options.slots or 10_000  # the cluster queues what it cannot start
-        return Slots(total, [None] * total)
-    if profile.device == "cpu":
-        return cpu_slots(options.slots)
-    gpus = visible_gpus()
-    if not gpus and not options.dry_run:
-        raise InputError(f"profile {profile.name} runs on CUDA, but no CUDA device is visible here: give --device cpu")
-    return gpu_slots(gpus or ["0"], options.slots, profile.per_gpu)  # a plan can be looked at anywhere
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dqas_lib.core.errors import InputError
+from dqas_lib.reproduce.folder import FAILED, finished
 from dqas_lib.reproduce.profiles import Profile, Run
-from dqas_lib.reproduce.record import FAILED, finished
 
 
 @dataclass
@@ -16,25 +17,25 @@ class Slots:
     """What runs are executed on at the same time: cores of a CPU, or places on GPUs."""
 
     total: int
-    free: list[
-        str | None
-    ]  # CUDA_VISIBLE_DEVICES of each free place: "" on a CPU; None on a cluster, whose workers know
+    free: list[str | None]  # CUDA_VISIBLE_DEVICES of each free place: "" on a CPU, None on a cluster (its workers know)
 
     def width(self, run: Run, device: str) -> int:
         """Slots a run takes: its cores on a CPU, one place on a GPU."""
         return min(run.cores or self.total, self.total) if device == "cpu" else 1
 
 
-def cpu_slots(cores: int | None = None) -> Slots:
-    """Slots for this many cores, by default all that this process may use."""
-    cores = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return Slots(cores, [""] * cores)
-
-
-def gpu_slots(gpus: Sequence[str], total: int | None, per_gpu: int) -> Slots:
-    """`total` places (by default per_gpu on each), dealt to the GPUs in turn."""
-    total = total or len(gpus) * per_gpu
-    return Slots(total, [gpus[i % len(gpus)] for i in range(total)])
+def choose_slots(profile: Profile, total: int | None, *, cluster: bool = False, dry_run: bool = False) -> Slots:
+    """All cores of this machine, or `per_gpu` places on each of its GPUs, unless a total is given."""
+    if cluster:  # it queues what it cannot start
+        return Slots(total or 10_000, [None] * (total or 10_000))
+    if profile.device == "cpu":
+        total = total or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return Slots(total, [""] * total)
+    gpus = visible_gpus() or ["0"] * dry_run  # a plan can be looked at anywhere
+    if not gpus:
+        raise InputError(f"profile {profile.name} runs on CUDA, but no CUDA device is visible here: give --device cpu")
+    total = total or len(gpus) * profile.per_gpu
+    return Slots(total, [gpus[place % len(gpus)] for place in range(total)])
 
 
 def visible_gpus() -> list[str]:
@@ -70,11 +71,16 @@ class Grid:
 def plan(
     profile: Profile, reports: Path, history: Sequence[Mapping[str, Any]], *, only_failed: bool, force: bool
 ) -> Grid:
-    """Which runs are finished, which are to be done, and how long each is expected to take."""
-    last = {(line.get("profile"), line.get("name")): line.get("status") for line in history}
+    """Which runs are finished, which are to be done, and how long each takes, as the last time it did."""
+    lines = [line for line in history if line.get("profile") == profile.name]
+    last = {str(line.get("name")): line.get("status") for line in lines}
+    took = [line for line in lines if line.get("status") == "done" and isinstance(line.get("seconds"), int | float)]
+    seconds = {run.name: run.seconds for run in profile.runs} | {
+        str(line.get("name")): line["seconds"] for line in took
+    }
     wanted: set[str] = set()
     for run in profile.runs:  # those that need come after those needed: they could not be run either
-        if not only_failed or last.get((profile.name, run.name)) == "failed" or wanted.intersection(run.needs):
+        if not only_failed or last.get(run.name) == "failed" or wanted.intersection(run.needs):
             wanted.add(run.name)
     for run in reversed(profile.runs):
         if run.name in wanted:
@@ -82,19 +88,7 @@ def plan(
     done = {run.name for run in profile.runs if finished(reports, run.id)}
     cached = done - wanted if force else done
     todo = [run for run in profile.runs if run.name in wanted and run.name not in cached]
-    return Grid(profile, reports, cached, todo, estimates(profile, history))
-
-
-def estimates(profile: Profile, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Expected seconds by run name: what it took last time, else what the profile says."""
-    measured = {
-        line.get("name"): float(line["seconds"])
-        for line in history
-        if line.get("profile") == profile.name
-        and line.get("status") == "done"
-        and isinstance(line.get("seconds"), int | float)
-    }
-    return {run.name: measured.get(run.name, run.seconds) for run in profile.runs}
+    return Grid(profile, reports, cached, todo, seconds)
 
 
 def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
@@ -103,15 +97,9 @@ def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
 
 
 def time_left(grid: Grid, slots: Slots, running: Mapping[str, float]) -> float:
-    """Expected seconds until all is done: the rest of the grid, played through with the estimates.
-
-    Args:
-        grid: The runs.
-        slots: What they are executed on.
-        running: Seconds since the start, by name.
-    """
-    left = {name: max(seconds - running.get(name, 0.0), 1.0) for name, seconds in grid.estimates.items()}
+    """Expected seconds until all is done: the rest of the grid, played through; running: seconds so far, by name."""
     width = {run.name: slots.width(run, grid.profile.device) for run in grid.profile.runs}
+    left = {name: max(grid.estimates[name] - running.get(name, 0.0), 1.0) for name in width}
     waiting = in_order([run for run in grid.todo if run.name not in {*grid.records, *running}], grid, slots)
     busy = [(left[name], name) for name in running]
     heapq.heapify(busy)

@@ -19,10 +19,11 @@ from typing import Any
 import jinja2
 
 from dqas_lib.core.files import write_atomically
+from dqas_lib.reproduce.folder import RUNS, finished, read_json
 from dqas_lib.reproduce.profiles import Profile, Run
-from dqas_lib.reproduce.record import RUNS, finished, read_json
 
 KINDS = ("figures", "tables")
+KEPT = ("kernelspec", "language_info", "widgets")  # of an executed notebook's metadata
 LARGEST_BYTES = 2_000_000
 INSTALLED_AT = re.compile(r"""(?:[A-Za-z]:)?[/\\][^\n:"']*[/\\]site-packages[/\\]""")
 
@@ -37,13 +38,10 @@ def collect(profile: Profile, reports: Path) -> Path:
     earlier = {run["name"]: run for run in read_provenance(provenance).get("runs", [])}
     runs = []
     for run in profile.runs:
-        before, record = earlier.get(run.name), finished(reports, run.id)
-        if before and not record:
-            runs.append({**before, "current": False})
-        elif before and before.get("run") == run.id and _unchanged(reports, before, run):
-            runs.append({**before, "current": True})
-        elif record:
+        if record := finished(reports, run.id):
             runs.append(_publish(profile, run, record, reports))
+        elif run.name in earlier:
+            runs.append({**earlier[run.name], "current": False})
     _remove_others(profile, runs, reports)
     about = {"profile": profile.name, "title": profile.title, "about": profile.about, "full": profile.full}
     content = json.dumps({**about, "planned": len(profile.runs), "runs": runs}, indent=1, ensure_ascii=False)
@@ -62,18 +60,7 @@ def _write(path: Path, content: bytes) -> str:
     """Write what is new; gives the content's SHA-256."""
     if not path.is_file() or path.read_bytes() != content:
         write_atomically(path, content)
-    return _sha(content)
-
-
-def _sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _unchanged(reports: Path, record: Mapping[str, Any], run: Run) -> bool:
-    """Whether published files are whole, and the notebook's prose is as it was."""
-    files = [(reports / name, sha) for name, sha in record["files"].items()]
-    prose = record.get("source_sha256") == _sha(run.notebook.content.encode())
-    return prose and all(path.is_file() and _sha(path.read_bytes()) == sha for path, sha in files)
 
 
 def _publish(profile: Profile, run: Run, record: Mapping[str, Any], reports: Path) -> dict[str, Any]:
@@ -89,7 +76,6 @@ def _publish(profile: Profile, run: Run, record: Mapping[str, Any], reports: Pat
         **{key: value for key, value in record.items() if key not in ("profile", "status", "code", "error")},
         "values": read_json(source / "result.json")["values"],
         "name": run.name,
-        "source_sha256": _sha(run.notebook.content.encode()),
         "files": files,
         "current": True,
     }
@@ -117,9 +103,7 @@ def _published_notebook(run: Run, path: Path) -> bytes:
         cell.metadata = nbformat.from_dict({"tags": ["injected-parameters"]})
     place = next((number for number, cell in enumerate(notebook.cells, start=1) if tagged(cell, "parameters")), 0)
     notebook.cells[place:place] = injected
-    kept = {
-        key: executed.metadata[key] for key in ("kernelspec", "language_info", "widgets") if key in executed.metadata
-    }
+    kept = {key: value for key, value in executed.metadata.items() if key in KEPT}
     notebook.metadata = nbformat.from_dict({**kept, "dqas": {"run": run.id, "parameters": dict(run.parameters)}})
     notebook.nbformat, notebook.nbformat_minor = executed.nbformat, executed.nbformat_minor
     try:  # signed for this user, so that JupyterLab shows its widgets and styles without asking

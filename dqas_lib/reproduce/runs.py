@@ -27,9 +27,8 @@ import psutil
 
 from dqas_lib.core.files import write_atomically
 from dqas_lib.reproduce.child import MARK, kill_marked
-from dqas_lib.reproduce.leases import OWNER, alive, owner, write_lease
+from dqas_lib.reproduce.folder import ATTEMPTS, FAILED, OWNER, RUNS, alive, finished, owner, read_json, write_lease
 from dqas_lib.reproduce.profiles import Run
-from dqas_lib.reproduce.record import ATTEMPTS, FAILED, RUNS, finished, read_json
 
 RENEW_SECONDS, POLL_SECONDS = 3.0, 0.1
 FULL_BYTES = 2**17  # with less than this left, a failed run is put down to the full disk
@@ -77,7 +76,7 @@ def execute(job: Job) -> dict[str, Any]:
             break
         time.sleep(1.0)
     else:
-        return _record(job, "stopped")
+        return _brief(job, "stopped")
     attempt = attempts / f"{run}-{socket.gethostname()}-{os.getpid()}-{next(_count)}"
     try:
         _prepare(job, attempt)
@@ -141,16 +140,30 @@ def _attempt(job: Job, attempt: Path) -> dict[str, Any]:
         finally:
             _kill(child, attempt)
     if code is None:
-        return _record(job, "stopped")
+        return _brief(job, "stopped")
     error = _check(attempt, code)
     full = error is not None and shutil.disk_usage(attempt).free < FULL_BYTES
-    record = _record(
-        job, "failed" if error else "done", attempt, code, started, no_space(job.site.reports) if full else error
-    )
+    outcome, result, ended = read_json(attempt / "child.json"), read_json(attempt / "result.json"), time.time()
+    papermill = {"papermill": outcome["papermill"]} if outcome else {}
+    record = {
+        **_brief(job, "failed" if error else "done", no_space(job.site.reports) if full else error),
+        **{"notebook": job.run.notebook.path.stem, "parameters": dict(job.run.parameters), "code": code},
+        **{"device": job.site.device, "machine": machine(job.site.device, job.gpu), "workers": job.workers},
+        **{"started": _utc(started), "ended": _utc(ended), "seconds": round(ended - started, 3)},
+        **{"notebook_seconds": outcome.get("seconds"), "peak_memory_mb": outcome.get("peak_memory_mb")},
+        **{"versions": {**result.get("versions", {}), **papermill}, "library": job.run.notebook.library},
+        **job.site.git,
+    }
     if not full:  # else what was written is of no use, and its room is needed
         write_atomically(attempt / "run.json", json.dumps(record, indent=1).encode())
         _keep(job, attempt, job.site.reports / (FAILED if error else RUNS) / job.run.id)
     return record
+
+
+def _brief(job: Job, status: str, error: str | None = None) -> dict[str, Any]:
+    """A record without what was measured."""
+    names = {"run": job.run.id, "profile": job.site.profile, "name": job.run.name}
+    return {**names, "status": status, "error": error, "seconds": 0.0}
 
 
 def _wait(job: Job, child: subprocess.Popen, attempt: Path) -> int | None:
@@ -224,30 +237,6 @@ def _keep(job: Job, attempt: Path, target: Path) -> None:
     except OSError:
         if not finished(job.site.reports, job.run.id):
             raise
-
-
-def _record(
-    job: Job,
-    status: str,
-    attempt: Path | None = None,
-    code: int | None = None,
-    started: float | None = None,
-    error: str | None = None,
-) -> dict[str, Any]:
-    run, site, ended = job.run, job.site, time.time()
-    child = read_json(attempt / "child.json") if attempt else {}
-    result = read_json(attempt / "result.json") if attempt else {}
-    papermill = {"papermill": child["papermill"]} if child else {}
-    return {
-        **{"run": run.id, "profile": site.profile, "name": run.name, "notebook": run.notebook.path.stem},
-        **{"status": status, "code": code, "error": error, "parameters": dict(run.parameters)},
-        **{"device": site.device, "machine": machine(site.device, job.gpu), "workers": job.workers},
-        **{"started": _utc(started or ended), "ended": _utc(ended), "seconds": round(ended - (started or ended), 3)},
-        **{"notebook_seconds": child.get("seconds"), "peak_memory_mb": child.get("peak_memory_mb")},
-        "versions": {**result.get("versions", {}), **papermill},
-        "library": run.notebook.library,
-        **site.git,
-    }
 
 
 def _utc(moment: float) -> str:

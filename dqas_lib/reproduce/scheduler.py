@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from dqas_lib.core.errors import RunError
 from dqas_lib.core.files import write_atomically
+from dqas_lib.reproduce.folder import ATTEMPTS, append_manifest, git_state, snapshot
 from dqas_lib.reproduce.grid import Grid, Slots, duration, in_order, time_left
 from dqas_lib.reproduce.profiles import Run
-from dqas_lib.reproduce.record import ATTEMPTS, append_manifest, git_state, snapshot
 from dqas_lib.reproduce.runs import Job, Site, execute
 
 CONNECT_TIMEOUT = "20s"  # for a scheduler to answer

@@ -75,3 +75,10 @@ def class_error(probabilities: np.ndarray, labels: np.ndarray, n_classes: int) -
 def class_recall(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """(C,) fraction of each class's images that are predicted right; NaN for a class without images."""
     return class_means(predicted == labels, labels, n_classes, otherwise=np.nan)
+
+
+def shrunk(weights: np.ndarray, shrink: float) -> np.ndarray:
+    """(C,) shares that sum to 1: weights >= 0 (all zero: equal), mixed with equal shares by `shrink` in [0, 1]."""
+    total = weights.sum()
+    share = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
+    return (1 - shrink) * share + shrink / len(weights)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_dqas import TINY, planted
+from planted import TINY, planted
 
 from dqas_lib.budget.sensitivity import fit_curves, run_pilots
 from dqas_lib.core.errors import InputError
@@ -85,14 +85,14 @@ def test_classes_are_named_only_where_the_interval_separates_them():
 
 def test_pilots_find_planted_sensitive_classes():
     images = planted(0)
-    rest, held = images.hold_out(0.3, 0)
+    rest, validation = images.hold_out(0.3, 0)
     recipe = replace(TINY, steps=60, pad=0.0)
 
     def choose(ratio, seed):
         pool = Pool(rest, seed=seed)
         return rest.take(Random().select(pool, round(ratio * len(rest))).positions)
 
-    pilots = run_pilots(choose, held, [0.08, 0.16, 0.32], [0, 1, 2], setting=Setting(recipe=recipe))
+    pilots = run_pilots(choose, validation, [0.08, 0.16, 0.32], [0, 1, 2], setting=Setting(recipe=recipe))
     assert pilots.errors.shape == pilots.recall.shape == (3, 3, 6)
     assert pilots.sizes[:, 0].tolist() == [4, 8, 16]
     assert pilots.accuracy[:, 2].mean() > pilots.accuracy[:, 0].mean()
@@ -109,5 +109,12 @@ def test_bad_values_are_refused():
         fit_curves(SIZES[:1].repeat(4, 0), np.zeros((1, 4, 3)))
     with pytest.raises(InputError, match="3 errors are NaN or infinite"):
         fit_curves(SIZES, np.where(np.arange(4)[:, None] == 1, np.nan, np.zeros((1, 4, 3))))
-    with pytest.raises(InputError, match=r"at least two ratios and one seed; got \[0\.1\], \[0\]"):
-        run_pilots(lambda ratio, seed: None, None, [0.1], [0])
+    with pytest.raises(InputError, match=r"at least one ratio and one seed; got \[\], \[0\]"):
+        run_pilots(lambda ratio, seed: None, None, [], [0])
+
+
+def test_a_pilot_that_diverges_is_named():
+    images = planted(0)
+    setting = Setting(recipe=replace(TINY, lr=1e25))
+    with pytest.raises(InputError, match="logits of a pilot are NaN or infinite: its training diverged"):
+        run_pilots(lambda ratio, seed: images, images, [0.1], [0], setting=setting)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from dqas_lib.active.round import Rounds
+from dqas_lib.budget.initialization import Equal, Proportional
 from dqas_lib.core.errors import InputError
 from dqas_lib.data.long_tailed import long_tailed, long_tailed_counts, macro_micro
 from dqas_lib.methods.dqas import DQAS
@@ -36,11 +38,11 @@ def test_a_long_tailed_set_has_the_profile_exactly_and_keeps_ids(digits):
         long_tailed(images, 0.5)
 
 
-@pytest.mark.parametrize("initialization", ["equal", "proportional"])
+@pytest.mark.parametrize("initialization", [Equal(), Proportional()])
 def test_class_caps_are_met_exactly_on_imbalanced_data(digits, initialization):
     tail = long_tailed(digits.train, 20, seed=0)
     recipe = Recipe("tiny", steps=12, batch_size=16)
-    method = DQAS(n_bins=3, rounds=2, learners=1, initialization=initialization, draw="random")
+    method = DQAS(rounds=Rounds(2, learners=1), initialization=initialization, bins=None)
     for ratio in (0.2, 0.6, 0.85):
         subset = quantize(tail, ratio, method=method, setting=Setting(recipe=recipe))
         assert len(subset) == round(ratio * len(tail))

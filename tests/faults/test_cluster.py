@@ -13,7 +13,7 @@ from tiny_notebooks import FINISH, write_notebook, write_profile
 
 from dqas_lib.reproduce import cli as reproduce
 from dqas_lib.reproduce.child import MARK, marked
-from dqas_lib.reproduce.leases import OWNER
+from dqas_lib.reproduce.folder import OWNER
 
 distributed = pytest.importorskip(
     "distributed", reason="the extra 'distributed' is not installed: this checked nothing"

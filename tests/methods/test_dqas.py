@@ -5,33 +5,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted import TINY, planted
 
+from dqas_lib.active.counts import EqualCounts, ErrorCounts, FreeCounts, GainCounts
+from dqas_lib.active.estimators import ESTIMATORS, Gradient, Margin, RandomSamples, Retrain, Ridge, TrueMargin
+from dqas_lib.active.round import Estimate, Rounds
+from dqas_lib.budget.initialization import ByError, Curves, Equal, Proportional
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.methods.dqas import COUNTS, DQAS, INITIALIZATIONS, SAMPLES
+from dqas_lib.experiments.ablations import ABLATIONS
+from dqas_lib.methods.base import can_be_kept, options
+from dqas_lib.methods.dqas import DQAS
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import quantize
-from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
 
-TINY = Recipe("tiny", steps=12, batch_size=16, lr=0.1, weight_decay=5e-3)
-FAST = DQAS(n_bins=3, rounds=2, learners=1)
-
-
-def planted(seed: int, n_classes: int = 6, spread: tuple[int, ...] = (1, 4), per_class: int = 72) -> ImageSet:
-    """8 x 8 images of classes with known spread: a class of `spread` has 12 patterns, the others have one each."""
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for label in range(n_classes):
-        kinds = 12 if label in spread else 1
-        patterns = rng.uniform(40, 215, (kinds, 8, 8, 1))
-        kind = np.arange(per_class) % kinds
-        images.append(patterns[kind] + rng.normal(0, 20, (per_class, 8, 8, 1)))
-        labels += [label] * per_class
-    pixels = np.clip(np.concatenate(images), 0, 255).astype(np.uint8)
-    names = tuple(f"class {label}" for label in range(n_classes))
-    return ImageSet(np.repeat(pixels, 3, axis=3), np.asarray(labels), np.arange(len(labels)), names, "planted", False)
+FAST = DQAS(bins=3, rounds=Rounds(2, learners=1))
+INITIALIZATIONS = (Proportional(), Equal(), ByError(0.4, seeds=1), Curves((0.2, 0.4), seeds=1))
+COUNTS = (ErrorCounts(), FreeCounts(), EqualCounts(), *map(GainCounts, ESTIMATORS.values()))
+SAMPLES = (Margin(), TrueMargin(), Ridge(), Gradient(), RandomSamples())
 
 
 @pytest.mark.parametrize("ratio", [1 / 60, 0.05, 0.1, 0.33, 0.5, 0.9, 0.95, 1.0])
@@ -60,7 +53,10 @@ def test_validation_images_are_selected_last(blobs):
 
 def test_the_selection_depends_on_ids_not_on_the_order_of_the_images(blobs):
     order = np.random.default_rng(0).permutation(len(blobs))
-    for method in (FAST, replace(FAST, counts="ridge", samples="gradient", diversity=0.5, initialization="curves")):
+    for method in (
+        FAST,
+        replace(FAST, counts=GainCounts(Ridge()), samples=Gradient(), diversity=0.5, initialization=Curves()),
+    ):
         first = quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY))
         second = quantize(blobs.take(order), 0.4, method=method, setting=Setting(recipe=TINY))
         assert first.ids.tolist() == second.ids.tolist()
@@ -70,8 +66,9 @@ def test_the_selection_depends_on_ids_not_on_the_order_of_the_images(blobs):
 
 @pytest.mark.parametrize("number", range(24))
 def test_every_combination_of_switches_runs(blobs, number):
-    every = list(itertools.product(INITIALIZATIONS, COUNTS, SAMPLES, (False, True), (0.0, 0.5), (True, False)))
-    initialization, counts, samples, shuffled, diversity, active = every[
+    parts = (INITIALIZATIONS, COUNTS, SAMPLES, (False, True), (0.0, 0.5), (Rounds(2, learners=1), None))
+    every = list(itertools.product(*parts))
+    initialization, counts, samples, shuffled, diversity, rounds = every[
         np.random.default_rng(0).permutation(len(every))[number]
     ]
     method = replace(
@@ -81,20 +78,19 @@ def test_every_combination_of_switches_runs(blobs, number):
         samples=samples,
         shuffle_counts=shuffled,
         diversity=diversity,
-        active=active,
-        pilot_seeds=1,
-        pilot_ratios=(0.2, 0.4),
-        draw=("bins", "random")[number % 2],
+        rounds=rounds,
+        bins=(3, None)[number % 2],
     )
     subset = quantize(blobs, 0.35, method=method, setting=Setting(recipe=replace(TINY, steps=4)))
     assert len(np.unique(subset.ids)) == 21
-    assert subset.trace["counts"].shape == (3 if active else 1, 3)
-    assert subset.settings["method"]["counts"] == counts
+    assert subset.trace["counts"].shape == (3 if rounds else 1, 3)
+    assert subset.settings["method"]["counts"] == options(counts)
+    assert subset.settings["method"]["counts"]["name"] == type(counts).__name__
 
 
 def test_without_rounds_and_initialisation_it_is_a_uniform_draw_from_the_bins(blobs):
     subset = quantize(
-        blobs, 0.3, method=replace(FAST, active=False, initialization="equal"), setting=Setting(recipe=TINY)
+        blobs, 0.3, method=replace(FAST, rounds=None, initialization=Equal()), setting=Setting(recipe=TINY)
     )
     assert subset.class_counts.tolist() == [6, 6, 6]
     bins = subset.trace["bin"][blobs.positions(subset.ids)]
@@ -105,7 +101,9 @@ def test_without_rounds_and_initialisation_it_is_a_uniform_draw_from_the_bins(bl
 def test_shuffled_counts_go_to_other_classes():
     """One class is much harder. Shuffled, its extra images go elsewhere, and the sum stays."""
     images = planted(0, spread=(2,))
-    method = DQAS(n_bins=3, rounds=1, initial=0.3, learners=1, learner_scale=1.0, shrink=0.0)
+    method = DQAS(
+        bins=3, rounds=Rounds(1, learners=1, learner_scale=1.0), initial_fraction=0.3, counts=ErrorCounts(0.0)
+    )
     recipe = replace(TINY, steps=60, pad=0.0)
     straight = quantize(images, 0.2, method=method, setting=Setting(recipe=recipe))
     shuffled = quantize(images, 0.2, method=replace(method, shuffle_counts=True), setting=Setting(recipe=recipe))
@@ -116,10 +114,10 @@ def test_shuffled_counts_go_to_other_classes():
 
 def test_random_samples_keep_the_counts_and_change_the_images():
     images = planted(1)
-    method = DQAS(n_bins=3, rounds=1, learners=1, diversity=0.0)
+    method = DQAS(bins=3, rounds=Rounds(1, learners=1), diversity=0.0)
     recipe = replace(TINY, steps=40)
     scored = quantize(images, 0.2, method=method, setting=Setting(recipe=recipe))
-    random = quantize(images, 0.2, method=replace(method, samples="random"), setting=Setting(recipe=recipe))
+    random = quantize(images, 0.2, method=replace(method, samples=RandomSamples()), setting=Setting(recipe=recipe))
     assert scored.class_counts.tolist() == random.class_counts.tolist()
     assert set(scored.ids.tolist()) != set(random.ids.tolist())
     # and the scored ones are those with the largest scores of their class
@@ -131,13 +129,14 @@ def test_random_samples_keep_the_counts_and_change_the_images():
 
 def test_an_unlabeled_pool_is_chosen_from_without_its_labels():
     images = planted(2)
-    method = DQAS(labels="expected", counts="free", samples="ridge", rounds=1, draw="random", learners=2)
+    method = DQAS(labels="expected", counts=FreeCounts(), samples=Ridge(), rounds=Rounds(1))
     subset = quantize(images, 0.2, method=method, setting=Setting(recipe=replace(TINY, steps=40)))
     assert len(subset) == 86
+    assert "bin" not in subset.trace  # bins are cut within classes
     with pytest.raises(InputError, match=r"an unlabeled pool \(labels='expected'\) has no classes to count"):
-        DQAS(labels="expected", counts="error")
-    with pytest.raises(InputError, match="samples other than 'true-margin'"):
-        DQAS(labels="expected", counts="free", samples="true-margin")
+        DQAS(labels="expected", counts=ErrorCounts())
+    with pytest.raises(InputError, match=r"samples other than TrueMargin\(\)"):
+        DQAS(labels="expected", counts=FreeCounts(), samples=TrueMargin())
 
 
 class Stopped(Exception):
@@ -159,11 +158,9 @@ def count_trainings(monkeypatch, stop_after: int | None = None) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("run", [None, "my run"])
-def test_a_stopped_run_goes_on_where_it_was(blobs, tmp_path, monkeypatch, run):
-    method = replace(FAST, rounds=3, learners=2)
+def test_a_stopped_run_goes_on_where_it_was(blobs, tmp_path, monkeypatch):
+    method = replace(FAST, rounds=Rounds(3))
     whole = quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY))
-    method = replace(method, run=run)
     with monkeypatch.context() as patch:
         count_trainings(patch, stop_after=1 + 2 * 2 + 1)  # the features, two rounds, and half of the third
         with pytest.raises(Stopped):
@@ -180,29 +177,64 @@ def test_a_stopped_run_goes_on_where_it_was(blobs, tmp_path, monkeypatch, run):
     assert sizes == []
 
 
-def test_a_resumed_run_with_other_settings_is_refused_and_both_are_shown(blobs, tmp_path):
-    store = Store(tmp_path)
-    method = replace(FAST, run="pilot")
-    first = quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY, store=store))
-    with pytest.raises(InputError) as caught:
-        quantize(blobs, 0.3, method=replace(method, shrink=0.25), setting=Setting(recipe=TINY, store=store))
-    message = str(caught.value)
-    assert "run 'pilot' was started with other settings: budget = 24, method.shrink = 0.5" in message
-    assert "now budget = 18, method.shrink = 0.25" in message
-    # nothing is lost: the run still goes on with its own settings
-    assert (
-        quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY, store=store)).ids.tolist()
-        == first.ids.tolist()
-    )
-    # without a name, other settings are another run
-    quantize(blobs, 0.3, method=replace(FAST, shrink=0.25), setting=Setting(recipe=TINY, store=store))
-    with pytest.raises(InputError, match="can be kept in a store only: give store="):
-        quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY))
+def test_other_options_go_their_own_way_and_pilots_are_shared(blobs, tmp_path, monkeypatch):
+    """Rounds are kept under all that decides them; pilots do not depend on the budget, nor on what follows them."""
+    setting = Setting(recipe=TINY, store=Store(tmp_path))
+    method = replace(FAST, initialization=Curves((0.2, 0.4), seeds=1))
+    first = quantize(blobs, 0.4, method=method, setting=setting)
+    with monkeypatch.context() as patch:
+        sizes = count_trainings(patch)
+        patch.setattr("dqas_lib.budget.sensitivity.train", None)
+        quantize(blobs, 0.3, method=method, setting=setting)
+        other = quantize(blobs, 0.4, method=replace(method, counts=ErrorCounts(0.25)), setting=setting)
+        assert len(sizes) == 2 * 2
+        assert quantize(blobs, 0.4, method=method, setting=setting).ids.tolist() == first.ids.tolist()
+        assert len(sizes) == 2 * 2
+    fresh = quantize(blobs, 0.4, method=replace(method, counts=ErrorCounts(0.25)), setting=Setting(recipe=TINY))
+    assert other.ids.tolist() == fresh.ids.tolist()
+
+
+class ByPosition:
+    """An estimator of one's own, no dataclass: the last images are worth most."""
+
+    name = "by position"
+
+    def __call__(self, view):
+        return Estimate(view.candidates / len(view.labels), view.class_gain(view.candidates))
+
+
+def test_an_estimator_of_ones_own_selects_and_its_rounds_are_not_kept(blobs, tmp_path, monkeypatch):
+    method = replace(FAST, samples=ByPosition(), counts=GainCounts(ByPosition()), diversity=0.0)
+    assert not can_be_kept(method)
+    assert can_be_kept(FAST)
+    assert options(method)["samples"] == {"name": "by position", "class": "ByPosition"}
+    setting = Setting(recipe=TINY, store=Store(tmp_path))
+    first = quantize(blobs, 0.4, method=method, setting=setting)
+    assert first.trace["round"][-1] == 1
+    monkeypatch.setattr(ByPosition, "__call__", lambda self, view: Estimate(-view.candidates / 60, np.ones(3)))
+    second = quantize(blobs, 0.4, method=method, setting=setting)
+    assert second.ids.tolist() != first.ids.tolist()
+    monkeypatch.setattr(ByPosition, "__call__", lambda self, view: Estimate(np.ones(3), None))
+    with pytest.raises(InputError, match=r"estimator 'by position' gave \(3,\), not a number per candidate"):
+        quantize(blobs, 0.4, method=method, setting=setting)
+
+
+def test_every_ablation_differs_from_dqas_in_one_part():
+    whole = options(DQAS())
+    assert len(ABLATIONS) == 15
+    for name, method in ABLATIONS.items():
+        changed = [key for key, value in options(method).items() if value != whole[key]]
+        assert len(changed) == 1, name
+    assert len({str(options(method)) for method in ABLATIONS.values()}) == 15
 
 
 def test_a_class_with_one_image_or_none(blobs):
     keep = np.flatnonzero((blobs.labels != 1) | (np.arange(60) == 25))
-    for method in (FAST, replace(FAST, counts="ridge", samples="ridge"), replace(FAST, counts="retrain")):
+    for method in (
+        FAST,
+        replace(FAST, counts=GainCounts(Ridge()), samples=Ridge()),
+        replace(FAST, counts=GainCounts(Retrain())),
+    ):
         one = quantize(blobs.take(keep), 0.5, method=method, setting=Setting(recipe=TINY))
         assert len(one) == round(0.5 * 41)
         assert one.class_counts[1] <= 1
@@ -212,7 +244,7 @@ def test_a_class_with_one_image_or_none(blobs):
     first_of_each = blobs.take(np.array([0, 20, 40]))
     assert len(quantize(first_of_each, 2 / 3, method=FAST, setting=Setting(recipe=TINY))) == 2
     with pytest.raises(InputError, match="estimator 'ridge' needs validation images, and every class has one"):
-        quantize(first_of_each, 2 / 3, method=replace(FAST, counts="ridge", rounds=1), setting=Setting(recipe=TINY))
+        quantize(first_of_each, 2 / 3, method=replace(FAST, counts=GainCounts(Ridge())), setting=Setting(recipe=TINY))
 
 
 def test_a_budget_smaller_than_the_number_of_classes(digits):
@@ -223,30 +255,54 @@ def test_a_budget_smaller_than_the_number_of_classes(digits):
 
 def test_identical_images(blobs):
     same = blobs.with_images(np.full_like(blobs.images, 77))
-    for samples in ("margin", "ridge", "gradient"):
+    for samples in (Margin(), Ridge(), Gradient()):
         subset = quantize(same, 0.4, method=replace(FAST, samples=samples, diversity=0.5), setting=Setting(recipe=TINY))
         assert len(np.unique(subset.ids)) == 24
 
 
 def test_training_that_diverges_is_named(blobs):
     with pytest.raises(InputError, match="NaN or infinite"):
-        quantize(blobs, 0.4, method=replace(FAST, draw="random"), setting=Setting(recipe=replace(TINY, lr=1e25)))
+        quantize(blobs, 0.4, method=replace(FAST, bins=None), setting=Setting(recipe=replace(TINY, lr=1e25)))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"counts": "entropy"}, "counts is one of error, free, equal, margin, ridge, gradient, retrain; got 'entropy'"),
-        ({"samples": "retrain"}, "samples is one of margin, true-margin, ridge, gradient, random; got 'retrain'"),
-        ({"initial": 0}, r"initial must lie in \(0, 1\]"),
-        ({"shrink": 1.5}, r"shrink in \[0, 1\]"),
-        ({"rounds": 0}, "rounds, learners and pilot_seeds must be at least 1"),
-        ({"pilot_ratios": (0.1,)}, "pilot_ratios are at least two ratios"),
+        ({"counts": "ridge"}, r"counts is an object such as ErrorCounts\(\) or GainCounts\(Ridge\(\)\); got 'ridge'"),
+        ({"samples": Ridge}, r"samples is an object such as Margin\(\), Ridge\(\) or RandomSamples\(\); got <class"),
+        ({"initialization": ErrorCounts()}, r"initialization is an object such as Proportional\(\) or Curves\(\); got"),
+        ({"rounds": 5}, r"rounds is an object such as Rounds\(\), or None for no active rounds; got 5"),
+        ({"samples": Retrain()}, "estimator 'retrain' rates classes, not samples"),
+        ({"initial_fraction": 0}, r"initial_fraction must be a number in \(0, 1\]; got 0"),
+        ({"validation": 1}, r"validation must be a number in \(0, 1\); got 1"),
+        ({"diversity": -1}, "diversity must be a number >= 0; got -1"),
+        ({"bins": 0}, "bins must be a whole number >= 1; got 0"),
+        ({"labels": "hidden"}, "labels is one of known, expected; got 'hidden'"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         DQAS(**changes)
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "message"),
+    [
+        (ErrorCounts, {"shrink": 1.5}, r"ErrorCounts: shrink must be a number in \[0, 1\]; got 1.5"),
+        (GainCounts, {"estimator": Ridge(), "shrink": -1}, "GainCounts: shrink must be"),
+        (GainCounts, {"estimator": "ridge"}, "GainCounts: estimator is an object with a name, .*; got 'ridge'"),
+        (Rounds, {"number": 0}, "Rounds: number must be a whole number >= 1; got 0"),
+        (Rounds, {"learners": 0}, "Rounds: learners must be"),
+        (Rounds, {"learner_scale": 0}, "Rounds: learner_scale must be a number above 0; got 0"),
+        (ByError, {"ratio": 2}, r"ByError: ratio must be a number in \(0, 1\]; got 2"),
+        (Curves, {"seeds": 0}, "Curves: seeds must be"),
+        (Curves, {"shrink": 2}, "Curves: shrink must be"),
+        (Curves, {"ratios": (0.1,)}, "Curves: ratios are at least two ratios"),
+    ],
+)
+def test_parts_check_themselves(part, options, message):
+    with pytest.raises(InputError, match=message):
+        part(**options)
 
 
 def test_planted_duplicates_are_not_selected_together():
@@ -256,9 +312,9 @@ def test_planted_duplicates_are_not_selected_together():
     images = ImageSet(base.images[rows], base.labels[rows], np.arange(len(rows)), base.class_names, "copies", False)
     repeated = {}
     for diversity in (0.0, DQAS().diversity, 0.5):
-        method = DQAS(draw="random", rounds=1, learners=1, diversity=diversity)
+        method = DQAS(bins=None, rounds=Rounds(1, learners=1), diversity=diversity)
         subset = quantize(images, 0.15, method=method, setting=Setting(recipe=replace(TINY, steps=60)))
-        later = subset.trace["round"][subset.ids] > 0  # the first share is drawn without looking
+        later = subset.trace["round"][subset.ids] > 0  # the initial set is drawn without looking
         pixels = subset.images.images.reshape(len(subset), -1)
         repeated[diversity] = later.sum() - len(np.unique(pixels[later], axis=0))
     assert repeated[0.0] > 20
@@ -269,7 +325,8 @@ def test_planted_sensitive_classes_are_found_and_given_more():
     """Classes 1 and 4 have twelve patterns, the others one: in at least 18 of 20 seeds both get more than any other."""
     found = 0
     for seed in range(20):
-        method = DQAS(draw="random", rounds=2, learners=1, learner_scale=1.0, shrink=0.25, validation=0.2)
+        rounds = Rounds(2, learners=1, learner_scale=1.0)
+        method = DQAS(bins=None, rounds=rounds, counts=ErrorCounts(0.25), validation=0.2)
         subset = quantize(
             planted(seed), 0.2, method=method, seed=seed, setting=Setting(recipe=replace(TINY, steps=60, pad=0.0))
         )

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dqas_lib.active.counts import ErrorCounts
+from dqas_lib.active.round import Rounds
 from dqas_lib.bins.bins import recursive_bins
 from dqas_lib.bins.graph_cut import greedy_graph_cut
 from dqas_lib.core.errors import InputError
@@ -177,9 +179,9 @@ def test_controls_are_dqas_with_a_part_taken_away(digits, tmp_path):
     store = Store(tmp_path)
     options = {"setting": Setting(recipe=TINY, store=store)}
     bins_random = quantize(train, 0.1, method=BinsRandom(), **options)
-    assert bins_random.ids.tolist() == quantize(train, 0.1, method=DQAS(active=False), **options).ids.tolist()
+    assert bins_random.ids.tolist() == quantize(train, 0.1, method=DQAS(rounds=None), **options).ids.tolist()
     assert np.abs(bins_random.class_counts[:4] - len(bins_random) / 4).max() <= 1
-    small = DQAS(rounds=1, learners=1, shrink=0.0)
+    small = DQAS(rounds=Rounds(1, learners=1), counts=ErrorCounts(0.0))
     shuffled = quantize(train, 0.1, method=ShuffledCounts(small), **options)
     whole = quantize(train, 0.1, method=small, **options)
     assert len(shuffled) == len(whole) == 48

@@ -7,19 +7,20 @@ from tiny_notebooks import FINISH, write_notebook, write_profile
 
 from dqas_lib.reproduce import scheduler
 from dqas_lib.reproduce.cli import main
-from dqas_lib.reproduce.grid import Grid, cpu_slots, estimates, gpu_slots, in_order, plan, time_left, visible_gpus
+from dqas_lib.reproduce.grid import Grid, Slots, choose_slots, in_order, plan, time_left, visible_gpus
 from dqas_lib.reproduce.profiles import load_profile
 from dqas_lib.reproduce.runs import Job
 
 
 def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    assert gpu_slots(["0", "1"], None, 3).free == ["0", "1", "0", "1", "0", "1"]
-    assert gpu_slots(["0", "1", "2"], 4, 1).free == ["0", "1", "2", "0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-12ab, 3")
-    assert visible_gpus() == ["GPU-12ab", "3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
     profile = write_profile(tmp_path, "{notebook: good}", head="device: cuda\nper_gpu: 2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-12ab, 3")
+    assert visible_gpus() == ["GPU-12ab", "3"]
+    assert choose_slots(load_profile(profile), None).free == ["GPU-12ab", "3", "GPU-12ab", "3"]
+    assert choose_slots(load_profile(profile), 3).free == ["GPU-12ab", "3", "GPU-12ab"]
+    assert choose_slots(load_profile(profile), 3, cluster=True) == Slots(3, [None] * 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert main(["--profile", profile, "--dry-run"]) == 0
     assert "1 to run, about 60 s on 2 places on GPUs" in capsys.readouterr().out
     assert main(["--profile", profile]) == 2
@@ -40,7 +41,7 @@ def test_time_left_plays_the_grid_through(tmp_path: Path) -> None:
         "{notebook: good, name: wide, minutes: 2, cores: 2}",
         "{notebook: good, name: last, minutes: 1, needs: [a, b]}",
     )
-    two, one = cpu_slots(2), cpu_slots(1)
+    two, one = Slots(2, [""] * 2), Slots(1, [""])
     assert [run.name for run in in_order(grid.todo, grid, two)] == ["wide", "a", "b", "last"]
     assert time_left(grid, two, {}) == 60 * (2 + 3 + 1)
     assert time_left(grid, one, {}) == 60 * (2 + 1 + 3 + 1)
@@ -60,7 +61,8 @@ def test_estimates_come_from_the_last_time(tmp_path: Path) -> None:
         {"profile": "tiny", "name": "good", "status": "failed", "seconds": 1.0},
         {"profile": "other", "name": "new", "status": "done", "seconds": 3.0},
     ]
-    assert estimates(grid.profile, history) == {"good": 7.5, "new": 240}
+    again = plan(grid.profile, grid.reports, history, only_failed=False, force=False)
+    assert (grid.estimates, again.estimates) == ({"good": 120, "new": 240}, {"good": 7.5, "new": 240})
 
 
 def test_what_runs_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,8 @@ from dqas_lib.core.digests import LIBRARY
 from dqas_lib.reproduce import cli as reproduce
 from dqas_lib.reproduce import runs
 from dqas_lib.reproduce.child import MARK, marked
-from dqas_lib.reproduce.leases import alive, write_lease
+from dqas_lib.reproduce.folder import alive, git_state, read_manifest, write_lease
 from dqas_lib.reproduce.profiles import load_profile
-from dqas_lib.reproduce.record import git_state, read_manifest
 from dqas_lib.reproduce.runs import Job, Site, execute
 
 FIGURE = """\
