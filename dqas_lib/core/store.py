@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,13 @@ def default_root() -> Path:
 def versions() -> dict[str, str]:
     """Versions of what computed a result, and what its CPU computes with: AVX2, AVX512, bfloat16 ..."""
     import torch
-    import torchvision
 
     return {
         "dqas_lib": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "cpu": torch.backends.cpu.get_cpu_capability() + (", bfloat16" if native_bfloat16() else ""),
     }
 

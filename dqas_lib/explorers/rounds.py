@@ -1,186 +1,136 @@
-"""TODO."""
+"""The rounds explorer: a DQAS selection, step by step."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dqas_lib.core.errors import DataError
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.explorers.frames import (
-    BLUE,
-    ORANGE,
-    Dial,
-    Missing,
-    Question,
-    _check_pool,
-    class_ticks,
-    or_sentence,
-    show_images,
-)
+from dqas_lib.explorers import frames
 from dqas_lib.quantize import Selection
-
-WENT_FIRST = {
-    "importance": "where the network saw least evidence for the class, mostly background",
-    "importance x error": "where the network saw little evidence for the class, or what can be painted in nearly as it was",
-}
 
 
 @dataclass(frozen=True, eq=False)
 class RoundsExplorer:
-    """The rounds of a DQAS selection, one by one: counts, scores of the candidates, images added.
+    """Counts, scores of the candidates, images added, round by round; DataError when they do not fit the images."""
 
-    images: the pool selected from; round: (N,) round of each image, -1 when it was not chosen; counts: (R + 1, C)
-    after each round; scores: (R, N) of the candidates, else NaN; bin: (N,) or None.
-    Raises DataError when they are not of these images.
-    """
-
-    images: ImageSet
-    round: np.ndarray
-    counts: np.ndarray
-    scores: np.ndarray
-    bin: np.ndarray | None = None
-    name: str = "rounds"
-    size: tuple[float, float] = (7.4, 4.4)
-
+    images: ImageSet  # the pool selected from
+    round: np.ndarray  # (N,) of each image, -1 when it was not selected
+    counts: np.ndarray  # (R + 1, C) after each round
+    scores: np.ndarray  # (R, N) of the candidates, else NaN
+    bin: np.ndarray | None = None  # (N,) of each image
+    name = "rounds"
+    size = (7.4, 4.4)
     title = "DQAS, round by round"
-    panels = (
-        "Three panels: images of each class so far, those of this round on top; the scores of the "
-        "candidates with those "
-        "taken; images added in this round."
-    )
 
     def __post_init__(self) -> None:
-        n, c = len(self.images), self.images.n_classes
-        if len(self.round) != n or self.scores.ndim != 2 or self.scores.shape[1] != n or self.counts.shape[1:] != (c,):
+        n, c, rounds = len(self.images), self.images.n_classes, len(self.counts) - 1
+        if self.round.shape != (n,) or self.scores.shape[1:] != (n,) or self.counts.shape[1:] != (c,):
             raise DataError(
                 f"the rounds are of {len(self.round):,} images of {self.counts.shape[-1]} classes, the images are "
                 f"{n:,} of {c}: select again"
             )
-        if len(self.scores) + 1 < len(self.counts):
-            raise DataError(f"{len(self.counts) - 1} rounds need as many rows of scores; got {len(self.scores)}")
+        if len(self.scores) < rounds:
+            raise DataError(f"{rounds} rounds need as many rows of scores; got {len(self.scores)}")
 
     @property
-    def dial(self) -> Dial:
-        rounds = tuple(f"round {number}" for number in range(1, len(self.counts)))
-        return Dial("round", ("first share", *rounds), min(1, len(rounds)))
-
-    @property
-    def choices(self) -> tuple[Dial, ...]:
-        return (Dial("class", ("all classes", *self.images.class_names)),)
-
-    def draw(self, figure: Figure, position: int, picks: tuple[int, ...]) -> str:
-        """See `frames.Explorer`."""
-        label = picks[0] - 1
-        mine = np.ones(len(self.images), dtype=bool) if label < 0 else self.images.labels == label
-        added = np.flatnonzero(mine & (self.round == position))
-        score = self.scores[position - 1] if position else np.full(len(self.images), np.nan)
-        added = added[np.argsort(-np.nan_to_num(score[added]), kind="stable")]
-        grid = figure.add_gridspec(
-            2, 2, height_ratios=(1.15, 1), left=0.07, right=0.985, top=0.93, bottom=0.02, hspace=0.42, wspace=0.2
+    def dials(self) -> tuple[frames.Dial, ...]:
+        """Round; class."""
+        texts = ("initial set", *(f"round {number}" for number in range(1, len(self.counts))))
+        return (
+            frames.Dial("round", texts, min(1, len(texts) - 1)),
+            frames.Dial("class", ("all classes", *self.images.class_names)),
         )
-        left = figure.add_subplot(grid[0, 0])
-        before = self.counts[position - 1] if position else np.zeros_like(self.counts[0])
-        now = np.bincount(self.images.labels[self.round == position], minlength=len(before))
-        edge = ["black" if c == label else "none" for c in range(len(before))]
-        left.bar(range(len(before)), before, color="#9ecae1", edgecolor=edge, label="before")
-        left.bar(range(len(before)), now, bottom=before, color=ORANGE, edgecolor=edge, label="this round")
+
+    def draw(self, figure: Figure, places: tuple[int, ...]) -> str:
+        """See `frames.Explorer`."""
+        at, label, labels, names = places[0], places[1] - 1, self.images.labels, self.images.class_names
+        figure.subplots_adjust(bottom=0.02)
+        members = np.ones(len(labels), dtype=bool) if label < 0 else labels == label
+        score = self.scores[at - 1] if at else np.zeros(len(labels))
+        added = np.flatnonzero(members & (self.round == at))
+        added = added[np.argsort(-np.nan_to_num(score[added]), kind="stable")]
+        grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1), hspace=0.42, wspace=0.2)
+        left, right, low = map(figure.add_subplot, (grid[0, 0], grid[0, 1], grid[1, :]))
+        now = np.bincount(labels[self.round == at], minlength=len(names))
+        before = self.counts[at - 1] if at else 0 * now
+        edge = ["black" if c == label else "none" for c in range(len(names))]
+        left.bar(range(len(names)), before, color="#9ecae1", edgecolor=edge, label="before")
+        left.bar(range(len(names)), now, bottom=before, color=frames.ORANGE, edgecolor=edge, label="this round")
         left.set(title="images of each class", ylim=(0, 1.2 * self.counts.max()))
         left.legend(ncols=2, loc="upper left")
-        left.yaxis.grid(True)
-        class_ticks(left, self.images.class_names)
-        right = figure.add_subplot(grid[0, 1])
-        told = self._scores(right, position, mine, added)
-        low = figure.add_subplot(grid[1, :])
-        who = "all classes" if label < 0 else f"class {self.images.class_names[label]}"
-        columns, rows = 20, 5
-        if self.images.size > 16:
-            columns, rows = 16, 4
-        shown = (
-            added[np.unique(np.linspace(0, len(added) - 1, columns * rows).round().astype(int))]
-            if len(added)
-            else added
+        frames.class_ticks(left, names)
+        said = self._scores(right, score, members, added) if at else self._bins(right, added)
+        who, order = (
+            f"class {names[label]}" if label >= 0 else "all classes",
+            "highest score first" if at else "by position",
         )
-        order = "highest score first" if position else "by position"
-        show_images(low, self.images.images[shown], columns, rows, f"added, {who}: {len(added):,} ({order})")
-        total = self.counts[min(position, len(self.counts) - 1)].sum()
-        step = f"Round {position}" if position else "First share"
-        return f"{step}: {now.sum():,} images added, {total:,} in all. {told}"
+        columns, rows = (20, 5) if self.images.size <= 16 else (16, 4)
+        frames.show_images(low, self.images, added, columns, rows, f"added, {who}: {len(added):,} ({order})")
+        step = f"Round {at}" if at else "Initial set"
+        return f"{step}: {now.sum():,} images added, {self.counts[at].sum():,} in all. {said}"
 
-    def _scores(self, axes, position: int, mine: np.ndarray, added: np.ndarray) -> str:
-        if not position:
-            axes.set_title("bins of the first share")
-            if self.bin is None:
-                axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
-                return "It is drawn at random within the classes."
-            count = np.bincount(self.bin[added], minlength=self.bin.max() + 1)
-            axes.bar(np.arange(len(count)) + 1, count, color=BLUE)
-            axes.set_xlabel("bin, 1 = typical", labelpad=1)
-            axes.yaxis.grid(True)
-            return f"Its images of these classes come from {np.count_nonzero(count)} of {len(count)} bins."
-        score = self.scores[position - 1]
-        there = mine & np.isfinite(score)
+    def _bins(self, axes: Axes, added: np.ndarray) -> str:
+        axes.set_title("bins of the initial set")
+        if self.bin is None:
+            axes.text(0.5, 0.5, "drawn at random", ha="center", transform=axes.transAxes)
+            return "It is drawn at random within the classes."
+        count = np.bincount(self.bin[added], minlength=self.bin.max() + 1)
+        axes.bar(np.arange(len(count)) + 1, count, color=frames.BLUE)
+        axes.set_xlabel("bin, 1 = representative", labelpad=1)
+        return f"Its images of these classes come from {np.count_nonzero(count)} of {len(count)} bins."
+
+    def _scores(self, axes: Axes, score: np.ndarray, members: np.ndarray, added: np.ndarray) -> str:
         axes.set_title("score of the candidates")
         axes.set_xlabel("expected error reduction (uncertainty)", labelpad=1)
-        if not there.any():
+        candidates, n = score[members & np.isfinite(score)], len(added)
+        if not len(candidates):
             axes.text(0.5, 0.5, "no candidates were scored", ha="center", transform=axes.transAxes)
             return "No candidate was scored in this round."
-        edges = np.linspace(*np.nanquantile(self.scores, (0, 1)), 31)
-        axes.hist(score[there], edges, color="#bbbbbb", label=f"candidates: {there.sum():,}")
-        axes.hist(score[added], edges, color=ORANGE, label=f"taken: {len(added):,}")
+        edges = np.linspace(np.nanmin(self.scores), np.nanmax(self.scores), 31).tolist()
+        axes.hist(candidates, edges, color="#bbbbbb", label=f"candidates: {len(candidates):,}")
+        axes.hist(score[added], edges, color=frames.ORANGE, label=f"taken: {n:,}")
         axes.set_yscale("symlog", linthresh=10)
-        axes.yaxis.grid(True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.55, 1))
-        mean = np.nanmean(score[added]) if len(added) else np.nan
-        told = f"the {len(added):,} taken score {mean:.2f} on average" if len(added) else "none is taken"
-        return f"Of {there.sum():,} candidates (mean score {np.mean(score[there]):.2f}) {told}."
+        taken = f"the {n:,} taken score {np.nanmean(score[added]):.2f} on average" if n else "none is taken"
+        return f"Of {len(candidates):,} candidates (mean score {candidates.mean():.2f}) {taken}."
 
-    def questions(self) -> tuple[Question, ...]:
+    def questions(self) -> dict[str, str]:
         """See `frames.Explorer`."""
-        names = self.images.class_names
-        first, last = self.counts[0], self.counts[-1]
-        shares = last / last.sum() - first / first.sum()
-        up, down = names[int(shares.argmax())], names[int(shares.argmin())]
-        means = [float(np.nanmean(row)) for row in self.scores if np.isfinite(row).any()]
-        fell = len(means) > 1 and means[-1] < means[0]
-        answers = [
-            Question(
-                "Whose share grows through the rounds, whose shrinks?",
-                f"{up} gains {100 * shares.max():.1f} points of share, {down} loses "
-                f"{-100 * shares.min():.1f}. The counts "
-                "follow the validation error of learners trained on what is selected so far.",
-            )
-        ]
-        if means:
-            answers.append(
-                Question(
-                    "Does the mean score of the candidates fall from round to round? Why should it?",
-                    f"It goes {' → '.join(f'{m:.2f}' for m in means)}: "
-                    + ("it falls" if fell else "here it does not fall")
-                    + ". Each round takes the highest scores out of the pool, and learners trained on more images "
-                    "tend to be surer.",
-                )
-            )
-        answers.append(
-            Question(
-                "Compare the images of the first share with those of the last round. What kind is added late?",
-                "Late images are those the learners hesitate about: unusual ones, or close to another class. A first "
-                "training needs typical ones before such images teach it much.",
-            )
+        names, last = self.images.class_names, len(self.counts) - 1
+        moved = 100 * (self.counts[last] / self.counts[last].sum() - self.counts[0] / self.counts[0].sum())
+        up, down, means = (
+            moved.argmax(),
+            moved.argmin(),
+            [np.nanmean(row) for row in self.scores if np.isfinite(row).any()],
         )
-        return tuple(answers)
+        asked = {
+            "Which class's fraction grows most through the rounds, which shrinks most?": f"{names[up]} gains "
+            f"{moved[up]:.1f} points, {names[down]} loses {-moved[down]:.1f}."
+        }
+        if means:
+            falls = "it falls" if len(means) > 1 and means[-1] < means[0] else "here it does not fall"
+            path = " → ".join(f"{mean:.2f}" for mean in means)
+            asked["Does the mean score of the candidates fall from round to round?"] = f"It goes {path}: {falls}."
+        if self.bin is not None and last:
+            early, late = (1 + self.bin[self.round == number].mean() for number in (0, last))
+            asked["Compare the initial set with the last round. From which bins do the images come?"] = (
+                f"Bin 1 is the most representative: the mean is {early:.1f} at first, {late:.1f} in the last round."
+            )
+        return asked
 
 
-def rounds_explorer(images: ImageSet, selection: Selection) -> RoundsExplorer | Missing:
+def rounds_explorer(images: ImageSet, selection: Selection) -> RoundsExplorer | frames.Missing:
     """The rounds of a DQAS selection of these images."""
 
     def make() -> RoundsExplorer:
-        _check_pool(images, selection)
+        frames.check_pool(images, selection)
         trace = selection.trace
-        missing = [name for name in ("round", "counts", "scores") if name not in trace]
-        if missing:
+        if not {"round", "counts", "scores"} <= trace.keys():
             name = selection.settings.get("method", {}).get("name", "this method")
             raise DataError(f"A selection by {name!r} has no rounds to step through: select with method='dqas'.")
         return RoundsExplorer(images, trace["round"], trace["counts"], trace["scores"], trace.get("bin"))
 
-    return or_sentence("rounds", RoundsExplorer.title, make)
+    return frames.or_sentence(RoundsExplorer, make)

@@ -1,1 +1,1 @@
-"""TODO notebook."""
+"""What notebooks need and stages do not: figures in one style, the outputs of a run, and what a call costs."""

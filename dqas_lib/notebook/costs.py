@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a call costs: seconds and memory."""
 
 import threading
 import time
@@ -7,24 +7,28 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import psutil
+import torch
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call cost. seconds: by the clock; peak_mb: memory it took beyond what was in use before, in MB: of the
-    GPU's on CUDA, else of this process, sampled every 10 ms."""
+    """What a call cost.
+
+    Args:
+        seconds: By the clock.
+        peak_mb: Memory it took beyond what was in use before, in MiB: of the GPU on CUDA, else of this process, sampled
+            every 10 ms.
+    """
 
     seconds: float
     peak_mb: float
 
 
 def measured(work: Callable[[], Result], *, device: str = "cpu") -> tuple[Result, Cost]:
-    """The result of a call and what it cost."""
+    """The result of a call without arguments, and what it cost on a device."""
     if device.startswith("cuda"):
-        import torch
-
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before, started = torch.cuda.memory_allocated(device), time.perf_counter()
@@ -32,19 +36,19 @@ def measured(work: Callable[[], Result], *, device: str = "cpu") -> tuple[Result
         torch.cuda.synchronize(device)
         seconds = time.perf_counter() - started
         return result, Cost(seconds, (torch.cuda.max_memory_allocated(device) - before) / 2**20)
-    process, done, samples = psutil.Process(), threading.Event(), []
+    process, done = psutil.Process(), threading.Event()
+    samples = [process.memory_info().rss]
 
     def sample() -> None:
         while not done.wait(0.01):
             samples.append(process.memory_info().rss)
 
-    before, sampler = process.memory_info().rss, threading.Thread(target=sample, daemon=True)
+    sampler, started = threading.Thread(target=sample, daemon=True), time.perf_counter()
     sampler.start()
-    started = time.perf_counter()
     try:
         result = work()
     finally:
         seconds = time.perf_counter() - started
         done.set()
         sampler.join()
-    return result, Cost(seconds, (max([before, process.memory_info().rss, *samples]) - before) / 2**20)
+    return result, Cost(seconds, (max([*samples, process.memory_info().rss]) - samples[0]) / 2**20)

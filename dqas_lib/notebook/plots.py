@@ -3,103 +3,107 @@
 import base64
 import html
 import io
+from collections.abc import Iterable
+from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from cycler import cycler
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from PIL import Image
 
+from dqas_lib.core.files import write_atomically
 from dqas_lib.notebook.run_outputs import run_folder
+
+DPI, SHOWN_DPI = 160, 100  # of the pixels in a PNG, and of the place it takes on a page
 
 # Okabe and Ito's palette, distinguishable with every common color vision
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
-
+# fmt: off
 # of the methods that are drawn together as lines; a figure of all of them tells kinds apart, not methods
 METHOD_COLORS = {
-    "dqas": "#0072B2",
-    "dq": "#E69F00",
-    "random": "#666666",
-    "random, equal": "#56B4E9",
-    "herding": "#009E73",
-    "dm": "#CC79A7",
-    "dream": "#D55E00",
-    "full": "#000000",
+    "dqas": "#0072B2", "dq": "#E69F00", "random": "#666666", "random, equal": "#56B4E9", "herding": "#009E73",
+    "dm": "#CC79A7", "dream": "#D55E00", "full": "#000000",
 }
-
 
 METHOD_LABELS = {
-    "full": "All images",
-    "dqas": "DQAS",
-    "dq": "DQ",
-    "dq, gradients": "DQ, gradients",
-    "random": "Random",
-    "random, equal": "Random, equal classes",
-    "herding": "Herding",
-    "k-center": "k-Center Greedy",
-    "contextual-diversity": "Contextual Diversity",
-    "least-confidence": "Least Confidence",
-    "entropy": "Entropy",
-    "margin": "Margin",
-    "forgetting": "Forgetting",
-    "grand": "GraNd",
-    "el2n": "EL2N",
-    "cal": "Cal",
-    "deepfool": "DeepFool",
-    "craig": "CRAIG",
-    "gradmatch": "GradMatch",
-    "glister": "GLISTER",
-    "facility-location": "Facility Location",
-    "graph-cut": "GraphCut",
-    "ccs": "CCS",
-    "adq": "ADQ",
-    "bgfdq": "BGFDQ",
-    "bins-random": "Bins + random",
-    "dqas-shuffled": "DQAS, counts shuffled",
-    "dm": "DM",
-    "dream": "DREAM",
-    "jpeg": "JPEG, same bytes",
-    "webp": "WebP, same bytes",
+    "full": "All images", "random": "Random", "random, equal": "Random, equal classes",
+    "dqas": "DQAS", "dq": "DQ", "dq, gradients": "DQ, gradients", "adq": "ADQ", "bgfdq": "BGFDQ",
+    "bins-random": "Bins + random", "dqas-shuffled": "DQAS, counts shuffled",
+    "herding": "Herding", "k-center": "k-Center Greedy", "contextual-diversity": "Contextual Diversity",
+    "least-confidence": "Least Confidence", "entropy": "Entropy", "margin": "Margin", "cal": "Cal",
+    "deepfool": "DeepFool", "forgetting": "Forgetting", "grand": "GraNd", "el2n": "EL2N", "ccs": "CCS",
+    "craig": "CRAIG", "gradmatch": "GradMatch", "glister": "GLISTER",
+    "facility-location": "Facility Location", "graph-cut": "GraphCut",
+    "dm": "DM", "dream": "DREAM", "jpeg": "JPEG, same bytes", "webp": "WebP, same bytes",
 }
+# fmt: on
+
+
+def style(scale: float = 1.0) -> dict[Any, Any]:
+    """The kit's style as rcParams: white, light grid, color-blind safe, text kept as text in SVG.
+
+    Args:
+        scale: Factor on the font sizes.
+    """
+    return {
+        **sns.plotting_context("notebook", scale),
+        **sns.axes_style("whitegrid"),
+        "axes.prop_cycle": cycler(color=OKABE_ITO),
+        "axes.titlesize": 11 * scale,
+        "axes.labelsize": 10 * scale,
+        "figure.dpi": SHOWN_DPI,
+        "font.family": "DejaVu Sans",
+        "image.cmap": "cividis",
+        "lines.markersize": 5,
+        "savefig.bbox": "tight",
+        "svg.fonttype": "none",
+        "svg.hashsalt": "dqas",
+    }
 
 
 def use_style() -> None:
-    """The kit's figure style: white, light grid, Okabe-Ito colors, cividis, text kept as text in SVG."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=list(OKABE_ITO))
-    plt.rcParams.update(
-        {
-            "image.cmap": "cividis",
-            "figure.dpi": 100,
-            "savefig.bbox": "tight",
-            "axes.titlesize": 11,
-            "axes.labelsize": 10,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "dqas",
-            "font.family": "DejaVu Sans",
-            "lines.markersize": 5,
-        }
-    )
+    """Draw what follows in the kit's style."""
+    plt.rcParams.update(style())
+
+
+def label_of(method: str) -> str:
+    """A method's name as figures write it; a name from outside stays as it is."""
+    return METHOD_LABELS.get(method, method)
+
+
+def colors_of(methods: Iterable[str]) -> dict[str, str]:
+    """A color per method: its own of METHOD_COLORS, for others those that the given methods leave free, in order."""
+    methods = list(methods)
+    own = {method: METHOD_COLORS[method] for method in methods if method in METHOD_COLORS}
+    free = cycle([color for color in OKABE_ITO if color not in own.values()] or OKABE_ITO)
+    return {method: own[method] if method in own else next(free) for method in methods}
 
 
 def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
     """Show a figure inline as an HTML <figure> with alternative text; in a run, also write it as PNG and SVG.
 
-    name: file name without ending, the same every time; alt: what the picture shows, for those who cannot see it;
-    folded: a line under which the figure is folded away.
+    Args:
+        figure: Closed afterwards.
+        name: File name without ending, the same every time.
+        alt: What the picture shows, for those who cannot see it.
+        folded: A line under which the figure is folded away.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     folder = run_folder()
     if folder is not None:
-        target = folder / "figures"
-        target.mkdir(parents=True, exist_ok=True)
-        (target / f"{name}.png").write_bytes(buffer.getvalue())
-        figure.savefig(target / f"{name}.svg", format="svg", metadata={"Date": None})
-        (target / f"{name}.txt").write_text(alt + "\n", encoding="utf-8")
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        for ending, content in ("png", png.getvalue()), ("svg", svg.getvalue()), ("txt", f"{alt}\n".encode()):
+            write_atomically(folder / "figures" / f"{name}.{ending}", content)
     plt.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode()
+    width = round(Image.open(png).width * SHOWN_DPI / DPI)
     shown = (
-        f'<figure style="margin:0"><img style="max-width:100%" src="data:image/png;base64,{data}" '
+        f'<figure style="margin:0"><img width="{width}" style="max-width:100%;height:auto" '
+        f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}" '
         f'alt="{html.escape(alt, quote=True)}"></figure>'
     )
     display(HTML(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>" if folded else shown))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a notebook leaves behind when it is executed in a papermill run: tables, figures, and the result."""
 
 import json
 import os
@@ -13,8 +13,14 @@ from dqas_lib.core.files import write_atomically
 from dqas_lib.core.store import versions
 
 
+def run_folder() -> Path | None:
+    """The folder of the papermill run this notebook is executed in, or None."""
+    folder = os.environ.get("DQAS_RUN_DIR")
+    return Path(folder) if folder else None
+
+
 def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """In a run, write the rows to tables/<name>.csv of the run; gives the rows back, to be shown."""
+    """Give the rows back, to be shown; in a run, also write them to tables/<name>.csv of the run."""
     folder = run_folder()
     if folder is not None:
         write_atomically(folder / "tables" / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
@@ -22,9 +28,13 @@ def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def finish(values: Mapping[str, Any]) -> None:
-    """A notebook's last call: in a run, write result.json, which says that the notebook got to its end.
+    """Write result.json, which says that the notebook got to its end: its last call; nothing outside a run.
 
-    values: what the notebook found, as plain JSON values (NaN is refused).
+    Args:
+        values: What the notebook found, as plain JSON values.
+
+    Raises:
+        InputError: For other values, NaN among them.
     """
     folder = run_folder()
     if folder is None:
@@ -35,9 +45,3 @@ def finish(values: Mapping[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise InputError(f"finish() takes plain JSON values: {error}") from error
     write_atomically(folder / "result.json", content)
-
-
-def run_folder() -> Path | None:
-    """The folder of the papermill run this notebook is executed in, or None."""
-    folder = os.environ.get("DQAS_RUN_DIR")
-    return Path(folder) if folder else None
