@@ -151,7 +151,7 @@ def quantize(
     plan, started = Patchify(theta, drop, patch_size, autoencoder), time.perf_counter()
     pool = Pool(images, seed=seed, setting=setting or Setting())
     stage = None if patchify == "none" else Patchifier(pool, plan)
-    fraction = 1.0 if stage is None or ratio_kind == "image" else stage.share_kept()
+    fraction = 1.0 if stage is None or ratio_kind == "image" else stage.kept_fraction
     budget = images_at(ratio, fraction, len(images))
     reduced = stage.apply() if stage and patchify == "first" else None
     if reduced is not None:

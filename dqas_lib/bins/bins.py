@@ -1,14 +1,7 @@
-"""Stage 3, bins: GraphCut and DQ's recursive bins, class by class [DQ, Section 3; paper, Section 3].
+"""DQ's recursive bins of every class [DQ].
 
-Kernel s_ij = 1/2 + 1/2 cos(z_i, z_j). Gain of adding j to S out of the pool V:
-    lambda * sum_{i in V} s_ij - 2 * sum_{i in S} s_ij,
-so the first picks are typical of the pool and later ones unlike those already picked. DQ fills a bin of n/N images
-greedily, removes them from the pool and starts again with S empty: early bins are dense, late ones sparse.
-
-With unit features, sum_{i in S} s_ij = |S|/2 + z_j . sum_S z / 2: the gain is z_j . w plus what is equal for all j,
-with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. In float32 the picks begin to differ
-after some 60, so every choice that float32 leaves open, by a rigorous bound of its rounding, is made in float64. Gains
-within TIE of each other count as equal and go to the lowest position.
+DQ fills a bin of n/N images greedily by GraphCut, removes them from the pool and starts again with nothing selected:
+early bins are dense, late ones sparse.
 """
 
 from collections.abc import Callable
@@ -32,8 +25,10 @@ from dqas_lib.training.features import check_features, unit_rows
 class Bins:
     """DQ's bins of every class.
 
-    bin: (N,) int64 bin number of each image within its class, 0 the first (densest); rank: (N,) greedy rank within its
-    bin; n_bins: how many bins were asked for (a class with fewer images has fewer).
+    Args:
+        bin: (N,) int64 bin number of each image within its class, 0 the first (densest).
+        rank: (N,) int64 greedy rank within its bin.
+        n_bins: How many bins were asked for (a class with fewer images has fewer).
     """
 
     bin: np.ndarray
@@ -86,23 +81,28 @@ def make_bins(
 ) -> Bins:
     """Recursive GraphCut bins of every class [DQ: 10 bins].
 
-    features: (N, d), scaled to unit rows here; labels: (N,). On a CPU as many classes are cut at once as the BLAS has
-    threads, and the result does not depend on how many. Features on a CUDA device, or device="cuda", are cut there
-    (`dqas_lib.device_bins`: the same float64 scores and tie rule).
-    Raises InputError for NaN or infinite features.
+    Args:
+        features: (N, d), scaled to unit rows here.
+        labels: (N,).
+        n_bins: Bins per class.
+        lambda_val: Weight of the first sum of the gain.
+        device: Features on a CUDA device, or device="cuda", are cut there (the same float64 scores and tie rule). On a
+            CPU as many classes are cut at once as the BLAS has threads; the result does not depend on how many.
+        progress: Show a bar.
+
+    Raises:
+        InputError: For NaN or infinite features, or labels that do not fit them.
     """
+    whole_number("n_bins", n_bins)
     if len(features) != len(labels):
         raise InputError(f"{len(features)} features need as many labels; got {len(labels)}")
-    if device is None and not isinstance(features, np.ndarray):
-        device = features.device
-    if device is not None and str(device) != "cpu":
-        whole_number("n_bins", n_bins)
-        numbers, ranks = recursive_bins_on_device(
-            features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=device
+    where = features.device if device is None and isinstance(features, torch.Tensor) else device or "cpu"
+    if str(where) != "cpu":
+        return Bins(
+            *recursive_bins_on_device(features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=where), n_bins
         )
-        return Bins(numbers, ranks, n_bins)
-    features = check_features(features)
-    numbers, ranks = np.zeros(len(features), dtype=np.int64), np.zeros(len(features), dtype=np.int64)
+    features = check_features(np.asarray(features))
+    numbers, ranks = np.zeros((2, len(features)), dtype=np.int64)
 
     def cut(label: int) -> None:
         members = np.flatnonzero(labels == label)

@@ -1,14 +1,12 @@
 """Stage 3 on a GPU: the bins of all classes at once, pick by pick, without one look back at the host.
 
-The same definition as `dqas_lib.bins`: float64 scores, gains within the tie go to the lowest position. The two agree
-pick by pick unless the difference of two gains lies within rounding of the tie itself; the tests compare them.
+The same definition as `bins`: float64 scores, gains within the tie go to the lowest position. The two agree pick by
+pick unless the difference of two gains lies within rounding of the tie itself; the tests compare them.
 
-Where the kernel matrices of the classes fit into a share of the device's memory they are made, a block of classes at a
-time: one batched float64 product, after which a pick is a row of a matrix. Classes too large for that (n^2 numbers)
-pay one matrix-vector product a pick instead, and memory stays O(n d). On CUDA a few dozen picks are one CUDA graph.
+Where the kernel matrices of the classes fit into a fraction of the device's memory they are made, a block of classes at
+a time: one batched float64 product, after which a pick is a row of a matrix. Classes too large for that (n^2 numbers)
+pay one matrix-vector product per pick instead, and memory stays O(n d). On CUDA a few dozen picks are one CUDA graph.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,11 +16,7 @@ from dqas_lib.bins.graph_cut import bin_size
 from dqas_lib.core.errors import InputError
 
 MEMORY_SHARE = 0.4  # of the device's free memory, for kernel matrices
-
-
 CPU_BYTES = 1 << 28  # the same on a CPU, where this path is for tests
-
-
 PICKS_A_GRAPH = 50
 
 
@@ -36,11 +30,19 @@ def recursive_bins_on_device(
     device: str | torch.device,
     kernel_bytes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bins of every class: (N,) bin numbers and (N,) ranks, int64.
+    """(N,) bin numbers and (N,) ranks of the recursive bins of every class, int64.
 
-    features: (N, d), scaled to unit rows here; labels: (N,) of any whole numbers; tie: gains closer than this times the
-    pool's size are equal; kernel_bytes: at most this much memory for kernel matrices at a time (0: none are made).
-    Raises InputError for NaN or infinite features.
+    Args:
+        features: (N, d), scaled to unit rows here.
+        labels: (N,) of any whole numbers.
+        n_bins: Bins per class.
+        lambda_val: Weight of the first sum of the gain.
+        tie: Gains closer than this times the pool's size are equal.
+        device: Where to cut.
+        kernel_bytes: At most this much memory for kernel matrices at a time (0: none are made).
+
+    Raises:
+        InputError: For NaN or infinite features.
     """
     device = torch.device(device)
     z = unit_rows_on(features, device)
@@ -59,8 +61,7 @@ def recursive_bins_on_device(
         for index, part in enumerate(rows):
             padded[index, : len(part)] = z[part]
         with_kernel = 8 * len(rows) * padded.shape[1] ** 2 <= kernel_bytes
-        cut = _cut_with_kernel if with_kernel else _cut_without_kernel
-        number, rank = cut(padded, sizes, n_bins, lambda_val, tie)
+        number, rank = _cut(padded, sizes, n_bins, lambda_val, tie, with_kernel=with_kernel)
         for index, part in enumerate(rows):
             numbers[part], ranks[part] = number[index, : len(part)], rank[index, : len(part)]
         del padded, number, rank
@@ -93,127 +94,96 @@ def _blocks(sizes: list[int], kernel_bytes: int) -> list[list[int]]:
     return blocks
 
 
-@dataclass(eq=False)
 class _Run:
-    """One bin of several classes being filled. All tensors keep their place, so that a CUDA graph can be replayed.
+    """Bins of several classes being filled. All tensors keep their place, so that a CUDA graph can be replayed.
 
-    scores: (C, n) float64, -inf where a row is not in the pool; order: (C, n) int64, the pick number of each row of
-    this bin, -1 elsewhere; size: (C,) picks wanted; tie: (C, 1); step: () int64; kernel: (C, n, n), or rows: (C, n, d).
+    rows: (C, n, d) float64, or with `is_kernel` their inner products (C, n, n); scores: (C, n) float64, -inf where a
+    row is not in the pool; order: (C, n) int64, the pick number of each row of this bin, -1 elsewhere; size: (C,) picks
+    wanted; tie: (C, 1); step: () int64.
     """
 
-    scores: Tensor
-    order: Tensor
-    size: Tensor
-    tie: Tensor
-    step: Tensor
-    kernel: Tensor | None
-    rows: Tensor | None
+    def __init__(self, rows: Tensor, *, is_kernel: bool) -> None:
+        (n_classes, n), device = rows.shape[:2], rows.device
+        self.rows, self.is_kernel = rows, is_kernel
+        self.scores = torch.empty(n_classes, n, dtype=torch.float64, device=device)
+        self.order = torch.empty(n_classes, n, dtype=torch.int64, device=device)
+        self.size = torch.zeros(n_classes, dtype=torch.int64, device=device)
+        self.tie = torch.zeros(n_classes, 1, dtype=torch.float64, device=device)
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.places, self.classes = torch.arange(n, device=device), torch.arange(n_classes, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __post_init__(self) -> None:
-        self.places = torch.arange(self.scores.shape[1], device=self.scores.device)
-        self.classes = torch.arange(len(self.scores), device=self.scores.device)
+    def start(self, left: Tensor, size: Tensor, lambda_val: float, tie: float) -> None:
+        """Begin a bin of `size` (C,) images out of those that are `left` (C, n) bool."""
+        total = left.double()[:, :, None]
+        if not self.is_kernel:
+            total = torch.bmm(self.rows.transpose(1, 2), total)
+        start = 0.5 * lambda_val * torch.bmm(self.rows, total)[:, :, 0]
+        self.scores.copy_(torch.where(left, start, -torch.inf))
+        self.tie.copy_((tie * left.sum(dim=1).clamp(min=1))[:, None])
+        self.size.copy_(size)
+        self.order.fill_(-1)
+        self.step.zero_()
 
     def pick(self) -> None:
         """One pick of every class whose bin is not full; nothing here waits for the host."""
         near = self.scores >= self.scores.amax(dim=1, keepdim=True) - self.tie
-        chosen = torch.where(near, self.places, self.scores.shape[1] - 1).amin(dim=1)
-        at = chosen[:, None]
+        picked = torch.where(near, self.places, self.scores.shape[1] - 1).amin(dim=1)
+        at = picked[:, None]
         wanted = (self.step < self.size)[:, None]
         self.order.scatter_(1, at, torch.where(wanted, self.step, self.order.gather(1, at)))
-        if self.kernel is not None:
-            self.scores.sub_(self.kernel[self.classes, chosen])
-        else:
-            row = self.rows[self.classes, chosen]
-            self.scores.sub_(torch.bmm(self.rows, row[:, :, None])[:, :, 0])
+        row = self.rows[self.classes, picked]
+        self.scores.sub_(row if self.is_kernel else torch.bmm(self.rows, row[:, :, None])[:, :, 0])
         self.scores.scatter_(1, at, -torch.inf)
         self.step.add_(1)
 
     def fill(self, n_picks: int) -> None:
         """`n_picks` steps, on CUDA replayed from a graph."""
-        graph = _graph_of(self) if self.scores.is_cuda and n_picks >= 2 * PICKS_A_GRAPH else None
         done = 0
-        if graph is not None:
+        if self.scores.is_cuda and n_picks >= 2 * PICKS_A_GRAPH:
+            graph = self.graph = self.graph or self._captured()
+            done = n_picks // PICKS_A_GRAPH * PICKS_A_GRAPH
             for _ in range(n_picks // PICKS_A_GRAPH):
                 graph.replay()
-            done = n_picks // PICKS_A_GRAPH * PICKS_A_GRAPH
         for _ in range(n_picks - done):
             self.pick()
 
-
-def _graph_of(run: _Run) -> "torch.cuda.CUDAGraph":
-    """PICKS_A_GRAPH picks as one CUDA graph; the warm-up a capture needs is undone."""
-    if getattr(run, "graph", None) is None:
-        state = [tensor.clone() for tensor in (run.scores, run.order, run.step)]
-        stream = torch.cuda.Stream(run.scores.device)
-        stream.wait_stream(torch.cuda.current_stream(run.scores.device))
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        """PICKS_A_GRAPH picks as one CUDA graph; the warm-up a capture needs is undone."""
+        state = [tensor.clone() for tensor in (self.scores, self.order, self.step)]
+        stream = torch.cuda.Stream(self.scores.device)
+        stream.wait_stream(torch.cuda.current_stream(self.scores.device))
         with torch.cuda.stream(stream):
             for _ in range(3):
-                run.pick()
-        torch.cuda.current_stream(run.scores.device).wait_stream(stream)
-        run.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(run.graph):
+                self.pick()
+        torch.cuda.current_stream(self.scores.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             for _ in range(PICKS_A_GRAPH):
-                run.pick()
-        for tensor, before in zip((run.scores, run.order, run.step), state, strict=True):
+                self.pick()
+        for tensor, before in zip((self.scores, self.order, self.step), state, strict=True):
             tensor.copy_(before)
-    return run.graph
+        return graph
 
 
-def _cut_with_kernel(rows: Tensor, sizes: Tensor, n_bins: int, lambda_val: float, tie: float) -> tuple[Tensor, Tensor]:
-    """(C, n) bin numbers and ranks of padded classes (C, n, d) float64, by way of their (C, n, n) inner products."""
-    kernel = torch.bmm(rows, rows.transpose(1, 2))
-    open_ = torch.arange(rows.shape[1], device=rows.device) < sizes[:, None]
-    number_of = torch.full(open_.shape, -1, dtype=torch.int64, device=rows.device)
-    rank_of = torch.zeros_like(number_of)
-    run = _Run(
-        scores=torch.empty(open_.shape, dtype=torch.float64, device=rows.device),
-        order=torch.empty_like(number_of),
-        size=torch.zeros_like(sizes),
-        tie=torch.zeros(len(sizes), 1, dtype=torch.float64, device=rows.device),
-        step=torch.zeros((), dtype=torch.int64, device=rows.device),
-        kernel=kernel,
-        rows=None,
-    )
-    largest = rows.shape[1]
-    for number in range(min(n_bins, largest)):
-        start = 0.5 * lambda_val * torch.bmm(kernel, open_.double()[:, :, None])[:, :, 0]
-        run.scores.copy_(torch.where(open_, start, -torch.inf))
-        run.tie.copy_((tie * open_.sum(dim=1).clamp(min=1))[:, None])
-        run.size.copy_(bin_size(sizes, n_bins, number))
-        run.order.fill_(-1)
-        run.step.zero_()
-        run.fill(bin_size(largest, n_bins, number))
-        found = run.order >= 0
-        number_of = torch.where(found, number, number_of)
-        rank_of = torch.where(found, run.order, rank_of)
-        open_ = open_ & ~found
-    return number_of, rank_of
-
-
-def _cut_without_kernel(
-    rows: Tensor, sizes: Tensor, n_bins: int, lambda_val: float, tie: float
+def _cut(
+    rows: Tensor, sizes: Tensor, n_bins: int, lambda_val: float, tie: float, *, with_kernel: bool
 ) -> tuple[Tensor, Tensor]:
-    """The same of classes too large for n^2 numbers, one class after the other; the pool shrinks with every bin."""
-    number_of = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
-    rank_of = torch.zeros_like(number_of)
-    for index, n in enumerate(sizes.tolist()):
-        left = torch.arange(n, device=rows.device)
-        for number in range(min(n_bins, n)):
-            size = bin_size(n, n_bins, number)
-            pool = rows[index, left][None]
-            total = pool.sum(dim=1)
-            run = _Run(
-                scores=0.5 * lambda_val * torch.bmm(pool, total[:, :, None])[:, :, 0],
-                order=torch.full((1, len(left)), -1, dtype=torch.int64, device=rows.device),
-                size=torch.full((1,), size, device=rows.device),
-                tie=torch.full((1, 1), tie * len(left), dtype=torch.float64, device=rows.device),
-                step=torch.zeros((), dtype=torch.int64, device=rows.device),
-                kernel=None,
-                rows=pool,
-            )
-            run.fill(size)
-            found = run.order[0] >= 0
-            number_of[index, left[found]] = number
-            rank_of[index, left[found]] = run.order[0][found]
-            left = left[~found]
+    """(C, n) bin numbers and ranks of padded classes (C, n, d) float64; without kernel matrices of one class only."""
+    largest = rows.shape[1]
+    places = torch.arange(largest, device=rows.device)
+    left = places < sizes[:, None]
+    number_of, rank_of = torch.zeros((2, *left.shape), dtype=torch.int64, device=rows.device)
+    if with_kernel:
+        run = _Run(torch.bmm(rows, rows.transpose(1, 2)), is_kernel=True)
+    for number in range(min(n_bins, largest)):
+        if not with_kernel:  # the matrix to multiply with shrinks with every bin
+            places = left[0].nonzero()[:, 0]
+            run = _Run(rows[:, places], is_kernel=False)
+        run.start(left[:, places], bin_size(sizes, n_bins, number), lambda_val, tie)
+        run.fill(bin_size(largest, n_bins, number))
+        inside = run.order >= 0
+        number_of[:, places] = torch.where(inside, number, number_of[:, places])
+        rank_of[:, places] = torch.where(inside, run.order, rank_of[:, places])
+        left[:, places] &= ~inside
     return number_of, rank_of

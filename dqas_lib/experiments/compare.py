@@ -178,7 +178,7 @@ def _check(data: DataSet, trial: Trial) -> None:
     if trial.patchify != "none":
         stage = Patchifier(Pool(data.train), trial.plan)
         if trial.ratio_kind == "stored" and not isinstance(trial.plan.theta, AdaptiveTheta):
-            images_at(trial.ratio, stage.share_kept(), len(data.train))
+            images_at(trial.ratio, stage.kept_fraction, len(data.train))
 
 
 def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, compute: bool) -> list[Result]:

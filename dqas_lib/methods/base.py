@@ -111,11 +111,14 @@ def checked(method: Method, pool: Pool, budget: int) -> Choice:
     Raises:
         InputError: When it gave anything but `budget` distinct positions in [0, N), or weights that do not fit them.
     """
-    found = method.select(pool, budget)
-    choice = found if isinstance(found, Choice) else Choice(found)
-    positions, gave = np.asarray(choice.positions), f"method {method.name!r} gave"
+    result, gave = method.select(pool, budget), f"method {method.name!r} gave"
+    choice = result if isinstance(result, Choice) else Choice(result)
+    try:
+        positions = np.asarray(choice.positions)
+    except ValueError:  # lists of unequal lengths
+        positions = np.empty((0, 0))
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
-        raise InputError(f"{gave} {type(found).__name__} instead of ({budget},) whole numbers, positions in the pool")
+        raise InputError(f"{gave} {type(result).__name__} instead of ({budget},) whole numbers, positions in the pool")
     outside = positions[(positions < 0) | (positions >= len(pool.images))]
     if len(outside):
         raise InputError(f"{gave} position {outside[0]}, but the pool has {len(pool.images)} images")

@@ -1,11 +1,12 @@
-"""TODO."""
+"""Training the small autoencoder: `ImageSet`, recipe -> `AutoencoderTraining`. `AUTOENCODERS` holds recipes by name."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
@@ -13,9 +14,9 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape, _rows
+from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape, take_rows
 from dqas_lib.patches.importance import patch_operator
-from dqas_lib.patches.masks import default_patch_size, grid_of
+from dqas_lib.patches.masks import default_patch_size
 from dqas_lib.training.recipes import schedule
 from dqas_lib.training.train import clipped_adamw
 
@@ -24,9 +25,13 @@ from dqas_lib.training.train import clipped_adamw
 class AutoencoderRecipe:
     """How a `MaskedAutoencoder` is trained: AdamW, linear warm-up, cosine to zero, error of the dropped patches only.
 
-    steps of batch_size images; thetas: range the share of dropped patches is drawn from, batch by batch, so that one
-    autoencoder serves every theta in it; importance_share: share of the images of a batch whose dropped patches are
-    the least important ones instead of random ones, since that is how it is used. [ours]
+    Args:
+        warmup: Fraction of the steps.
+        thetas: Range the fraction of dropped patches is drawn from, batch by batch: one autoencoder serves every theta
+            in it. [ours]
+        importance_fraction: Of the images of a batch: their dropped patches are the least important ones instead of
+            random ones, since that is how it is used. [ours]
+        width, depth, decoder_width, decoder_depth: Of the network, see `autoencoder.Shape`.
     """
 
     name: str
@@ -36,7 +41,7 @@ class AutoencoderRecipe:
     weight_decay: float = 0.05
     warmup: float = 0.05
     thetas: tuple[float, float] = (0.1, 0.55)
-    importance_share: float = 0.5
+    importance_fraction: float = 0.5
     width: int = 64
     depth: int = 2
     decoder_width: int = 64
@@ -44,10 +49,10 @@ class AutoencoderRecipe:
 
     def __post_init__(self) -> None:
         low, high = self.thetas
-        if self.steps < 1 or self.batch_size < 1 or not 0 < low <= high < 1 or not 0 <= self.importance_share <= 1:
+        if self.steps < 1 or self.batch_size < 1 or not 0 < low <= high < 1 or not 0 <= self.importance_fraction <= 1:
             raise InputError(
                 f"autoencoder recipe {self.name!r}: steps and batch_size must be positive, "
-                "0 < thetas[0] <= thetas[1] < 1, importance_share in [0, 1]"
+                "0 < thetas[0] <= thetas[1] < 1, importance_fraction in [0, 1]"
             )
 
 
@@ -66,10 +71,9 @@ def get_recipe(recipe: str | AutoencoderRecipe) -> AutoencoderRecipe:
 
 @dataclass(frozen=True, eq=False)
 class AutoencoderTraining:
-    """A trained autoencoder, its loss curve (mean squared error of dropped patches, normalized pixels), seconds."""
+    """A trained autoencoder, (steps,) mean squared errors of dropped patches (normalized pixels), seconds."""
 
     autoencoder: MaskedAutoencoder
-    steps: np.ndarray
     loss: np.ndarray
     seconds: float
 
@@ -84,107 +88,85 @@ def train_autoencoder(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> AutoencoderTraining:
-    """Train a `MaskedAutoencoder` on a data set. Labels are not used.
+    """Train a `MaskedAutoencoder` on a data set, without its labels. On a GPU products are computed in bfloat16.
 
-    patch_size: pixels a side (default 2, 4, 8 for 8, 32, 64 px); importance: (N, G) of the patches of `images`, for
-    masks as they will be (without it smooth random maps stand in). Weights are rounded to half precision at the end:
-    they are stored so, and what is reconstructed must not depend on whether it was stored in between.
-    On a GPU the products are computed in bfloat16.
-    Raises InputError for no images, a patch size that does not divide them, or importance that does not fit.
+    Weights are rounded to half precision at the end: they are stored so, and what is reconstructed must not depend on
+    whether it was stored in between.
+
+    Args:
+        patch_size: In pixels (default 2, 4, 8 for 8, 32, 64 px).
+        importance: (N, G) of the patches of `images`, for masks as they will be; else smooth random maps stand in.
+
+    Raises:
+        InputError: For no images, a patch size that does not divide them, or importance that does not fit.
     """
     recipe, device = get_recipe(recipe), torch.device(device)
     if not len(images):
         raise InputError("an autoencoder needs at least one image to be trained on; got an empty set")
-    patch_size = default_patch_size(images.size) if patch_size is None else patch_size
-    grid = grid_of(images.size, patch_size)
-    shape = Shape(
-        images.size,
-        int(patch_size),
-        recipe.width,
-        recipe.depth,
-        decoder_width=recipe.decoder_width,
-        decoder_depth=recipe.decoder_depth,
-    )
+    patch_size = default_patch_size(images.size) if patch_size is None else int(patch_size)
+    wide, deep = recipe.decoder_width, recipe.decoder_depth
+    shape = Shape(images.size, patch_size, recipe.width, recipe.depth, decoder_width=wide, decoder_depth=deep)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights", "autoencoder"))
         model = MaskedAutoencoder(shape)
     model.mean[:] = torch.from_numpy(images.images.mean((0, 1, 2)))
     model.std[:] = max(float(images.images.std()), 1.0)
     model = model.to(device)
-    rng = torch_generator(seed, "autoencoder")
-    maps = _MaskMaps(importance, len(images), grid, images.mirror, device)
-    pixels = torch.from_numpy(images.images).to(device)
-    update = clipped_adamw(list(model.parameters()), weight_decay=recipe.weight_decay)
+    batches = _batches(images, shape.grid, importance, recipe, device, torch_generator(seed, "autoencoder"))
+    update = clipped_adamw(model.parameters(), weight_decay=recipe.weight_decay)
     losses: list[Tensor] = []
     started = time.perf_counter()
     for step in tqdm(range(recipe.steps), desc="autoencoder", disable=not progress, leave=False):
-        picks = torch.randint(len(images), (recipe.batch_size,), generator=rng).to(device)
-        x, kept = maps.batch(pixels, picks, recipe, rng)
+        x, kept = next(batches)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             order, dropped = model(x, kept)
-        n_kept = order.shape[1] - dropped.shape[1]
-        wanted = _rows(model.cut((x.float() - model.mean) / model.std), order[:, n_kept:])
-        loss = functional.mse_loss(dropped, wanted)
+        loss = functional.mse_loss(dropped, take_rows(model.cut(x), order[:, -dropped.shape[1] :]))
         loss.backward()
         update(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
         losses.append(loss.detach())
-    _round_weights(model)
-    model.eval()
-    curve = torch.stack(losses).cpu().numpy()
-    parts = np.array_split(np.arange(len(curve)), min(50, len(curve)))
-    return AutoencoderTraining(
-        model,
-        steps=np.array([part[-1] + 1 for part in parts]),
-        loss=np.array([curve[part].mean() for part in parts]),
-        seconds=time.perf_counter() - started,
-    )
-
-
-class _MaskMaps:
-    """Draws batches and the patches that are dropped in them."""
-
-    def __init__(self, importance: np.ndarray | None, n: int, grid: int, mirror: bool, device: torch.device) -> None:
-        self.grid, self.mirror, self.device = grid, mirror, device
-        self.importance = None
-        if importance is not None:
-            importance = np.asarray(importance, dtype=np.float32)
-            if importance.shape != (n, grid * grid):
-                raise InputError(f"importance must be ({n}, {grid * grid}); got {importance.shape}")
-            spread = importance.std(axis=1, keepdims=True)
-            standard = (importance - importance.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
-            self.importance = torch.from_numpy(standard)
-        else:
-            self.smooth = torch.from_numpy(patch_operator(min(4, grid), grid, 1).astype(np.float32))
-
-    def batch(
-        self, pixels: Tensor, picks: Tensor, recipe: AutoencoderRecipe, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """(B, H, W, 3) uint8 images, some mirrored, and (B, G) bool with equally many True in every row."""
-        n, n_patches = len(picks), self.grid**2
-        low, high = recipe.thetas
-        theta = low + (high - low) * torch.rand(1, generator=rng).item()
-        n_out = min(max(round(theta * n_patches), 1), n_patches - 1)
-        noise = torch.randn(n, n_patches, generator=rng)
-        if self.importance is None:
-            smooth = torch.randn(n, self.smooth.shape[1], generator=rng) @ self.smooth.T
-        else:
-            smooth = self.importance[picks.cpu()]
-        alike = torch.rand(n, 1, generator=rng) < recipe.importance_share
-        # a little noise: no two epochs drop exactly the same patches of an image
-        score = torch.where(alike, smooth + 0.1 * noise, noise)
-        x = pixels[picks]
-        if self.mirror:
-            flip = torch.rand(n, generator=rng) < 0.5
-            mirrored = score.reshape(n, self.grid, self.grid).flip(2).reshape(n, n_patches)
-            score = torch.where(flip[:, None], mirrored, score)
-            x = torch.where(flip.to(self.device)[:, None, None, None], x.flip(2), x)
-        kept = torch.ones(n, n_patches, dtype=torch.bool)
-        kept.scatter_(1, score.argsort(dim=1)[:, :n_out], False)
-        return x, kept.to(self.device)
-
-
-def _round_weights(model: nn.Module) -> None:
-    """Round what is stored to the half precision it is stored in."""
     with torch.no_grad():
         for part in model.state_dict().values():
             part.copy_(part.half().float())
+    return AutoencoderTraining(model.eval(), torch.stack(losses).cpu().numpy(), time.perf_counter() - started)
+
+
+def _batches(
+    images: ImageSet,
+    grid: int,
+    importance: np.ndarray | None,
+    recipe: AutoencoderRecipe,
+    device: torch.device,
+    rng: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, H, W, 3) uint8 images, some mirrored, and (B, G) bool with equally many True in every row, without end."""
+    n, n_patches, (low, high) = recipe.batch_size, grid**2, recipe.thetas
+    pixels = torch.from_numpy(images.images).to(device)
+    smooth = torch.from_numpy(patch_operator(min(4, grid), grid, 1).astype(np.float32))
+    standard = None if importance is None else torch.from_numpy(_standardized(importance, (len(images), n_patches)))
+    while True:
+        picks = torch.randint(len(images), (n,), generator=rng)
+        theta = low + (high - low) * torch.rand(1, generator=rng).item()
+        n_out = min(max(round(theta * n_patches), 1), n_patches - 1)
+        noise = torch.randn(n, n_patches, generator=rng)
+        maps = torch.randn(n, smooth.shape[1], generator=rng) @ smooth.T if standard is None else standard[picks]
+        by_importance = torch.rand(n, 1, generator=rng) < recipe.importance_fraction
+        # a little noise: no two epochs drop exactly the same patches of an image
+        score = torch.where(by_importance, maps + 0.1 * noise, noise)
+        x = pixels[picks.to(device)]
+        if images.mirror:
+            flip = torch.rand(n, generator=rng) < 0.5
+            mirrored = score.unflatten(1, (grid, grid)).flip(2).flatten(1)
+            score = torch.where(flip[:, None], mirrored, score)
+            x = torch.where(flip.to(device)[:, None, None, None], x.flip(2), x)
+        kept = torch.ones(n, n_patches, dtype=torch.bool)
+        kept.scatter_(1, score.argsort(dim=1)[:, :n_out], False)
+        yield x, kept.to(device)
+
+
+def _standardized(importance: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Importance with mean 0 and deviation 1 in every row."""
+    importance = np.asarray(importance, dtype=np.float32)
+    if importance.shape != shape:
+        raise InputError(f"importance must be {shape}; got {importance.shape}")
+    spread = importance.std(axis=1, keepdims=True)
+    return (importance - importance.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)

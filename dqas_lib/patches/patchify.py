@@ -1,4 +1,4 @@
-"""Stage 1 of a pool: importance, drop and reconstruction of its images, kept in the store.
+"""Patchify: importance, drop and reconstruction of a pool's images, each kept in the pool's store.
 
 The importance network is the pool's, trained on all its images.
 """
@@ -6,52 +6,49 @@ The importance network is the pool's, trained on all its images.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 
+from dqas_lib.core.checks import one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.patches.autoencoder import Autoencoder, from_arrays, to_arrays
-from dqas_lib.patches.autoencoder_training import AutoencoderRecipe, get_recipe, train_autoencoder
+from dqas_lib.patches import masks
+from dqas_lib.patches.autoencoder import Autoencoder, from_bytes, to_bytes
+from dqas_lib.patches.autoencoder_training import AUTOENCODERS, AutoencoderRecipe, train_autoencoder
 from dqas_lib.patches.importance import activation, patch_importance
-from dqas_lib.patches.masks import (
-    AdaptiveTheta,
-    check_drop,
-    check_theta,
-    default_patch_size,
-    grid_of,
-    importance_weighted_error,
-    keep_mask,
-    kept_share,
-    largest_theta,
-    neighbor_distance,
-)
+from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.reconstruct import check_fit, reconstruct, reconstruction_error
 from dqas_lib.training.features import extract, unit_rows
 from dqas_lib.training.networks import Network
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
-CODE = (train, activation, train_autoencoder, reconstruction_error)
+Arrays = Mapping[str, np.ndarray]
+IMPORTANCE = (train, activation, patch_importance)
+CODER = (*IMPORTANCE, train_autoencoder)
+ERROR = (*CODER, reconstruction_error)
 
 
-class TrainedPool(Protocol):
+class _TrainedPool(Protocol):
     """What stage 1 needs of a `pool.Pool`: its images, a network trained on them, and a place for results."""
 
-    images: ImageSet
-    seed: int
-    setting: Setting
-    by_id: np.ndarray
-    trained: Network
+    @property
+    def images(self) -> ImageSet: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def setting(self) -> Setting: ...
+    @property
+    def by_id(self) -> np.ndarray: ...
+    @property
+    def trained(self) -> Network: ...
 
     def stage(
-        self, name: str, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]], code: tuple[Any, ...]
-    ) -> dict[str, np.ndarray]:
-        """A stage's result, from the store when it is there."""
-        ...
+        self, name: str, settings: Mapping[str, Any], compute: Callable[[], Arrays], code: tuple[Any, ...]
+    ) -> Arrays: ...
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,21 @@ class Patchify:
     autoencoder: str | AutoencoderRecipe | Autoencoder = "small"
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        one_of("drop", self.drop, masks.DROPS)
         if not isinstance(self.theta, AdaptiveTheta):
-            check_theta(self.theta)
-        if isinstance(self.autoencoder, str | AutoencoderRecipe):
-            object.__setattr__(self, "autoencoder", get_recipe(self.autoencoder))
+            masks.check_theta(self.theta)
+        if isinstance(self.autoencoder, str):
+            object.__setattr__(self, "autoencoder", AUTOENCODERS[self.autoencoder])
+
+    @property
+    def coder(self) -> AutoencoderRecipe | Autoencoder:
+        """The recipe of the autoencoder, or the trained one."""
+        return AUTOENCODERS[self.autoencoder] if isinstance(self.autoencoder, str) else self.autoencoder
 
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """Images after stage 1.
-
-    images: dropped patches painted in; kept: (N, G) bool; importance: (N, G) float32 of their patches; patch_size in
-    pixels; autoencoder: None when nothing was dropped.
-    """
+    """Images with dropped patches reconstructed; kept (N, G) bool, importance (N, G); no autoencoder if none dropped."""
 
     images: ImageSet
     kept: np.ndarray
@@ -97,8 +95,8 @@ class Patched:
     autoencoder: Autoencoder | None
 
     @property
-    def kept_share(self) -> float:
-        """Share of all patches that is kept: stored ratio = image ratio x this."""
+    def kept_fraction(self) -> float:
+        """Fraction of all patches that is kept: stored ratio = image ratio x this."""
         return float(self.kept.mean()) if self.kept.size else 1.0
 
 
@@ -114,148 +112,132 @@ class Patchifier:
         InputError: When the plan does not fit the images, at once.
     """
 
-    pool: TrainedPool
+    pool: _TrainedPool
     plan: Patchify = dataclasses.field(default_factory=Patchify)
 
     def __post_init__(self) -> None:
-        size, coder = self.pool.images.size, self.plan.autoencoder
-        grid_of(size, self.patch_size)
+        size, coder = self.pool.images.size, self.plan.coder
+        masks.grid_of(size, self.patch_size)
         if not isinstance(coder, AutoencoderRecipe):
             check_fit(coder, size)
-            if coder.patch_size != self.patch_size:
-                raise InputError(
-                    f"the autoencoder's patches have {coder.patch_size} px, "
-                    f"patch_size is {self.patch_size}: give equal ones"
-                )
+            px, other = coder.patch_size, self.patch_size
+            if px != other:
+                raise InputError(f"the autoencoder's patches have {px} px, patch_size is {other}: give equal ones")
 
     @cached_property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
-        ready = None if isinstance(self.plan.autoencoder, AutoencoderRecipe) else self.plan.autoencoder.patch_size
-        return self.plan.patch_size or ready or default_patch_size(self.pool.images.size)
+        given = None if isinstance(self.plan.coder, AutoencoderRecipe) else self.plan.coder.patch_size
+        return self.plan.patch_size or given or masks.default_patch_size(self.pool.images.size)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Theta, rule, patch size and autoencoder as plain values."""
-        theta = (
-            dataclasses.asdict(self.plan.theta)
-            if isinstance(self.plan.theta, AdaptiveTheta)
-            else float(self.plan.theta)
-        )
-        coder = self.plan.autoencoder
-        described = dataclasses.asdict(coder) if isinstance(coder, AutoencoderRecipe) else coder.describe()
-        return {"theta": theta, "drop": self.plan.drop, "patch_size": int(self.patch_size), "autoencoder": described}
+        theta, coder = self.plan.theta, self.plan.coder
+        return {
+            "theta": dataclasses.asdict(theta) if isinstance(theta, AdaptiveTheta) else float(theta),
+            "drop": self.plan.drop,
+            "patch_size": int(self.patch_size),
+            "autoencoder": dataclasses.asdict(coder) if isinstance(coder, AutoencoderRecipe) else coder.describe(),
+        }
+
+    def _stage(self, name: str, compute: Callable[[], Arrays], code: tuple[Any, ...], *more: str) -> Arrays:
+        """A result that depends on the autoencoder: nothing is kept for one that was given, which has no name."""
+        settings = {key: self.settings[key] for key in ("patch_size", "autoencoder", *more)}
+        recipe = isinstance(self.plan.coder, AutoencoderRecipe)
+        return self.pool.stage(name, settings, compute, code) if recipe else compute()
 
     @cached_property
     def importance(self) -> np.ndarray:
         """(N, G) float32 Grad-CAM++ importance, for the image's own class, of every patch."""
-        images = self.pool.images
+        pool = self.pool
 
-        def compute() -> dict[str, np.ndarray]:
-            found = activation(self.pool.trained, images.images, images.labels, device=self.pool.setting.device)
-            return {"importance": patch_importance(found.maps, images.size, self.patch_size)}
+        def compute() -> Arrays:
+            maps = activation(pool.trained, pool.images.images, pool.images.labels, device=pool.setting.device).maps
+            return {"importance": patch_importance(maps, pool.images.size, self.patch_size)}
 
-        return self.pool.stage("importance", {"patch_size": int(self.patch_size)}, compute, (train, activation))[
-            "importance"
-        ]
+        return pool.stage("importance", {"patch_size": int(self.patch_size)}, compute, IMPORTANCE)["importance"]
 
     @cached_property
     def coder(self) -> Autoencoder:
         """The autoencoder, trained when a recipe was given."""
-        if not isinstance(self.plan.autoencoder, AutoencoderRecipe):
-            return self.plan.autoencoder
-        pool = self.pool
+        pool, coder = self.pool, self.plan.coder
+        if not isinstance(coder, AutoencoderRecipe):
+            return coder
 
-        def compute() -> dict[str, np.ndarray]:
-            trained = train_autoencoder(
+        def compute() -> Arrays:
+            training = train_autoencoder(
                 pool.images.take(pool.by_id),
                 patch_size=self.patch_size,
-                recipe=self.plan.autoencoder,
+                recipe=coder,
                 importance=self.importance[pool.by_id],
                 seed=derive(pool.seed, "autoencoder"),
                 device=pool.setting.device,
                 progress=pool.setting.progress,
             )
-            return to_arrays(trained.autoencoder)
+            return {"safetensors": np.frombuffer(to_bytes(training.autoencoder), dtype=np.uint8)}
 
-        return from_arrays(pool.stage("autoencoder", self._coder_settings, compute, CODE[:3]))
-
-    @property
-    def _coder_settings(self) -> dict[str, Any]:
-        return {"patch_size": int(self.patch_size), "recipe": dataclasses.asdict(self.plan.autoencoder)}
+        return from_bytes(self._stage("autoencoder", compute, CODER)["safetensors"].tobytes())
 
     @cached_property
     def error(self) -> np.ndarray:
-        """(N, G) float32 reconstruction error of every patch, mean squared; see `autoencoder.reconstruction_error`."""
+        """(N, G) float32 reconstruction error of every patch, mean squared; see `reconstruct.reconstruction_error`."""
         pool = self.pool
 
-        def compute() -> dict[str, np.ndarray]:
-            error = np.empty_like(self.importance)
-            pixels = pool.images.images[pool.by_id]  # the order decides the batches, and they the last bits
-            error[pool.by_id] = reconstruction_error(
-                self.coder, pixels, device=pool.setting.device, progress=pool.setting.progress
+        def compute() -> Arrays:
+            error, order = np.empty_like(self.importance), pool.by_id  # the order decides the batches, hence last bits
+            error[order] = reconstruction_error(
+                self.coder, pool.images.images[order], device=pool.setting.device, progress=pool.setting.progress
             )
             return {"error": error}
 
-        if isinstance(self.plan.autoencoder, AutoencoderRecipe):
-            return pool.stage("reconstruction error", self._coder_settings, compute, CODE)["error"]
-        return compute()["error"]
+        return self._stage("reconstruction error", compute, ERROR)["error"]
 
     @cached_property
     def score(self) -> np.ndarray:
         """(N, G) float32, by which patches are dropped, the lowest first: importance, or importance x error."""
-        return (
-            self.importance
-            if self.plan.drop == "importance"
-            else importance_weighted_error(self.importance, self.error)
-        )
+        if self.plan.drop == "importance":
+            return self.importance
+        return masks.importance_weighted_error(self.importance, self.error)
 
     @cached_property
     def kept(self) -> np.ndarray:
         """(N, G) bool, True where a patch is kept."""
-        if not isinstance(self.plan.theta, AdaptiveTheta):
-            return keep_mask(self.score, self.plan.theta)
+        theta = self.plan.theta
+        if not isinstance(theta, AdaptiveTheta):
+            return masks.keep_mask(self.score, theta)
+        code, compute = (*ERROR, extract, Patchifier), partial(self._theta_per_image, theta)
+        return masks.keep_mask(self.score, self._stage("adaptive theta", compute, code, "theta", "drop")["theta"])
 
-        def compute() -> dict[str, np.ndarray]:
-            return {"theta": self._theta_of_images(self.plan.theta)}
-
-        if isinstance(self.plan.autoencoder, AutoencoderRecipe):
-            theta = self.pool.stage("adaptive theta", self.settings, compute, (*CODE, extract, Patchifier))["theta"]
-        else:
-            theta = compute()["theta"]
-        return keep_mask(self.score, theta)
-
-    def _theta_of_images(self, rule: AdaptiveTheta) -> np.ndarray:
-        """(N,) theta of every image by the rule, in the feature space of the importance network."""
+    def _theta_per_image(self, rule: AdaptiveTheta) -> Arrays:
+        """theta: (N,) of every image by the rule, in the feature space of the importance network."""
         pool = self.pool
         original = unit_rows(extract(pool.trained, pool.images.images, device=pool.setting.device))
         shifts = []
         for theta in rule.thetas:
-            pixels = self._paint(np.arange(len(pool.images)), keep_mask(self.score, theta))
+            pixels = self._reconstructed(np.arange(len(pool.images)), masks.keep_mask(self.score, theta))
             features = unit_rows(extract(pool.trained, pixels, device=pool.setting.device))
             shifts.append(np.linalg.norm(features - original, axis=1))
-        limits = rule.tolerance * neighbor_distance(original, pool.images.labels)[pool.images.labels]
-        return largest_theta(np.stack(shifts), np.array(rule.thetas), limits)
+        limits = rule.tolerance * masks.neighbor_distance(original, pool.images.labels)[pool.images.labels]
+        return {"theta": masks.largest_theta(np.stack(shifts), np.array(rule.thetas), limits)}
 
-    def share_kept(self) -> float:
-        """Share of all patches that is kept, known without training anything when theta is fixed."""
+    @property
+    def kept_fraction(self) -> float:
+        """Fraction of all patches that is kept, known without training anything when theta is fixed."""
         if isinstance(self.plan.theta, AdaptiveTheta):
             return float(self.kept.mean())
-        return kept_share(self.plan.theta, self.pool.images.size, self.patch_size)
+        return masks.kept_fraction(self.plan.theta, self.pool.images.size, self.patch_size)
 
-    def _paint(self, positions: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        pool = self.pool
-        pixels = pool.images.images[positions]
-        return reconstruct(self.coder, pixels, kept, device=pool.setting.device, progress=pool.setting.progress)
+    def _reconstructed(self, positions: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        pixels, setting = self.pool.images.images[positions], self.pool.setting
+        return reconstruct(self.coder, pixels, kept, device=setting.device, progress=setting.progress)
 
     def apply(self, positions: np.ndarray | None = None) -> Patched:
         """Stage 1 of the images at these positions, in this order; None: of all."""
-        pool = self.pool
         if positions is None:
-            positions = np.arange(len(pool.images))
-        images, kept = pool.images.take(positions), self.kept[positions]
-        importance = self.importance[positions]
+            positions = np.arange(len(self.pool.images))
+        images, kept, importance = self.pool.images.take(positions), self.kept[positions], self.importance[positions]
         if kept.all():
             return Patched(images, kept, importance, self.patch_size, None)
-        painted = images.with_images(self._paint(positions, kept))
-        return Patched(painted, kept, importance, self.patch_size, self.coder)
+        images = images.with_images(self._reconstructed(positions, kept))
+        return Patched(images, kept, importance, self.patch_size, self.coder)

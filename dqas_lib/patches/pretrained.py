@@ -1,4 +1,4 @@
-"""TODO."""
+"""A pretrained autoencoder: ViT-MAE of the `transformers` package [DQ], for those who have its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.patches.masks import default_patch_size, grid_of
+from dqas_lib.patches.masks import default_patch_size, from_patches, grid_of, pixel_mask
 
 
 class PretrainedAutoencoder:
-    """A ViT-MAE of the `transformers` package. [DQ, Section 3.4]
+    """A ViT-MAE of the `transformers` package [DQ].
 
-    source: a folder or hub name with its weights, e.g. "facebook/vit-mae-base". The image is enlarged so that one of
-    its patches covers one patch of the network, and the network's positions are interpolated to that grid.
-    Raises InputError when `transformers` is absent or the weights predict normalized patches (they cannot be painted
-    back), DataError when the weights cannot be loaded.
+    The image is enlarged so that one of its patches covers one patch of the network, and the network's positions are
+    interpolated to that grid.
+
+    Args:
+        source: A folder or hub name with its weights, e.g. "facebook/vit-mae-base".
+        size, patch_size: In pixels.
+
+    Raises:
+        InputError: When `transformers` is absent, or the weights predict normalized patches (they cannot be put back).
+        DataError: When the weights cannot be loaded.
     """
 
     def __init__(self, source: str | Path, *, size: int, patch_size: int | None = None) -> None:
@@ -49,21 +55,16 @@ class PretrainedAutoencoder:
     def fill(self, images: Tensor, kept: Tensor) -> Tensor:
         """See `Autoencoder.fill`."""
         model = self.model.to(images.device)
-        b, n_patches = kept.shape
         p = model.config.patch_size
-        model.config.mask_ratio = 1 - (int(kept[0].sum()) + 0.5) / n_patches  # the network keeps int(G (1 - ratio))
+        model.config.mask_ratio = 1 - (int(kept[0].sum()) + 0.5) / kept.shape[1]  # it keeps int(G (1 - ratio))
         mean = torch.tensor([0.485, 0.456, 0.406], device=images.device) * 255
         std = torch.tensor([0.229, 0.224, 0.225], device=images.device) * 255
-        side = self.grid * p
         x = ((images.float() - mean) / std).permute(0, 3, 1, 2)
-        mask = kept.reshape(b, 1, self.grid, self.grid).to(x.dtype)
-        x = x * mask.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
-        x = functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+        x = x * pixel_mask(kept, self.size)[:, None].to(x.dtype)
+        x = functional.interpolate(x, size=self.grid * p, mode="bilinear", align_corners=False)
         logits = model(x, noise=(~kept).float(), interpolate_pos_encoding=True).logits
-        pixels = logits.reshape(b, self.grid, self.grid, p, p, 3).transpose(2, 3).reshape(b, side, side, 3)
-        small = functional.interpolate(
-            pixels.permute(0, 3, 1, 2), size=(self.size, self.size), mode="bilinear", antialias=True
-        )
+        pixels = from_patches(logits.unflatten(2, (p, p, 3))).permute(0, 3, 1, 2)
+        small = functional.interpolate(pixels, size=self.size, mode="bilinear", antialias=True)
         return small.permute(0, 2, 3, 1) * std + mean
 
     def describe(self) -> dict[str, Any]:

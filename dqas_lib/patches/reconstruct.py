@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reconstruction: dropped patches filled in by an autoencoder, kept ones bit for bit, and how wrong it comes out."""
 
 import numpy as np
 import torch
@@ -9,24 +9,15 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.patches.autoencoder import Autoencoder
 from dqas_lib.patches.masks import grid_of, paste, pixel_mask, to_patches
 
-
-def mean_fill(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Dropped patches replaced by the mean color of the image's kept pixels: the simplest reconstruction."""
-    mask = pixel_mask(kept, images.shape[1])[..., None]
-    count = mask.sum(axis=(1, 2))
-    mean = np.round((images * mask).sum(axis=(1, 2)) / count).astype(np.uint8)
-    return np.where(mask, images, mean[:, None, None])
+BLOCK = 4096  # images that errors are measured on at a time: bounds the memory
 
 
-def dropped_psnr(images: np.ndarray, reconstructed: np.ndarray, kept: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB over all dropped pixels of all images together; infinite when none differs."""
-    mask = ~pixel_mask(kept, images.shape[1])
-    difference = images[mask].astype(np.float64) - reconstructed[mask]
-    error = float((difference**2).mean()) if difference.size else 0.0
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
-
-
-_BLOCK = 4096  # images that errors are measured on at a time: bounds the memory
+def check_fit(autoencoder: Autoencoder, size: int) -> None:
+    """InputError when the autoencoder was made for images of another size."""
+    if autoencoder.size != size:
+        raise InputError(
+            f"the autoencoder was made for images of {autoencoder.size} px, these have {size} px: train one for them"
+        )
 
 
 def reconstruct(
@@ -38,11 +29,17 @@ def reconstruct(
     batch_size: int = 256,
     progress: bool = False,
 ) -> np.ndarray:
-    """(N, H, W, 3) uint8: the kept patches of `images` bit for bit, the dropped ones painted in.
+    """(N, H, W, 3) uint8: the kept patches of `images` bit for bit, the dropped ones reconstructed.
 
-    kept: (N, G) bool, any number of True a row. Images with equally many kept patches are computed together. The last
-    bits of a result depend on the machine, the device and the batch: a painted pixel may differ by one level.
-    Raises InputError when images or masks do not fit the autoencoder.
+    Images with equally many kept patches are computed together. The last bits of a result depend on the machine, the
+    device and the batch: a reconstructed pixel may differ by one level.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        kept: (N, G) bool, any number of True per row, but at least one.
+
+    Raises:
+        InputError: When images or masks do not fit the autoencoder.
     """
     check_fit(autoencoder, images.shape[1])
     kept = np.asarray(kept, dtype=bool)
@@ -52,19 +49,16 @@ def reconstruct(
     counts = kept.sum(axis=1)
     if len(images) and counts.min() < 1:
         raise InputError("an image without a single kept patch cannot be reconstructed: keep at least one")
-    device = torch.device(device)
     if isinstance(autoencoder, nn.Module):
-        autoencoder = autoencoder.to(device).eval()
+        autoencoder.to(device).eval()
     out = images.copy()
-    todo = [np.flatnonzero(counts == count) for count in np.unique(counts) if count < n_patches]
-    blocks = [rows[i : i + batch_size] for rows in todo for i in range(0, len(rows), batch_size)]
+    groups = [np.flatnonzero(counts == count) for count in np.unique(counts) if count < n_patches]
+    batches = [rows[i : i + batch_size] for rows in groups for i in range(0, len(rows), batch_size)]
     with torch.inference_mode():
-        for rows in tqdm(blocks, desc="reconstruct", disable=not progress, leave=False):
-            filled = autoencoder.fill(
-                torch.from_numpy(images[rows]).to(device), torch.from_numpy(kept[rows]).to(device)
-            )
-            filled = filled.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-            out[rows] = paste(images[rows], filled, kept[rows])
+        for rows in tqdm(batches, desc="reconstruct", disable=not progress, leave=False):
+            pixels, mask = torch.from_numpy(images[rows]).to(device), torch.from_numpy(kept[rows]).to(device)
+            filled = autoencoder.fill(pixels, mask).round().clamp(0, 255).to(torch.uint8)
+            out[rows] = paste(images[rows], filled.cpu().numpy(), kept[rows])
     return out
 
 
@@ -73,28 +67,34 @@ def reconstruction_error(
 ) -> np.ndarray:
     """(N, G) float32: how wrong every patch of (N, H, W, 3) uint8 images comes back, mean squared, in gray levels^2.
 
-    Four passes hide a quarter of the patches each, one of every 2 x 2, so that each patch is painted once, from its
-    neighbors. [ours] Zeros when an image is a single patch.
+    Four passes hide a quarter of the patches each, one of every 2 x 2, so that each patch is reconstructed once, from
+    its neighbors. [ours] Zeros when an image is a single patch.
     """
     check_fit(autoencoder, images.shape[1])
     grid = grid_of(autoencoder.size, autoencoder.patch_size)
     side = np.arange(grid) % 2
     part = (2 * side[:, None] + side).ravel()
     error = np.zeros((len(images), grid * grid), dtype=np.float32)
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
         for hidden in range(4 if grid > 1 else 0):
             kept = np.broadcast_to(part != hidden, (len(block), len(part)))
-            painted = reconstruct(autoencoder, block, kept, device=device, progress=progress)
-            off = to_patches(painted, autoencoder.patch_size).astype(np.float32)
+            reconstructed = reconstruct(autoencoder, block, kept, device=device, progress=progress)
+            off = to_patches(reconstructed, autoencoder.patch_size).astype(np.float32)
             off -= to_patches(block, autoencoder.patch_size)
-            error[start : start + _BLOCK, part == hidden] = (off**2).mean(axis=(2, 3, 4))[:, part == hidden]
+            error[start : start + BLOCK, part == hidden] = (off**2).mean(axis=(2, 3, 4))[:, part == hidden]
     return error
 
 
-def check_fit(autoencoder: Autoencoder, size: int) -> None:
-    """InputError when the autoencoder was made for images of another size."""
-    if autoencoder.size != size:
-        raise InputError(
-            f"the autoencoder was made for images of {autoencoder.size} px, these have {size} px: train one for them"
-        )
+def mean_fill(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Dropped patches replaced by the mean color of the image's kept pixels: the simplest reconstruction."""
+    mask = pixel_mask(kept, images.shape[1])[..., None]
+    mean = np.round((images * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2))).astype(np.uint8)
+    return np.where(mask, images, mean[:, None, None])
+
+
+def dropped_psnr(images: np.ndarray, reconstructed: np.ndarray, kept: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over all dropped pixels of all images together; infinite when none differs."""
+    mask = ~pixel_mask(kept, images.shape[1])
+    squares = (images[mask].astype(np.float64) - reconstructed[mask]) ** 2
+    return 10 * float(np.log10(255**2 / squares.mean())) if squares.any() else float("inf")

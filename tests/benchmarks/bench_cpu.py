@@ -212,16 +212,18 @@ def test_bins_of_one_large_class(benchmark, leave, quick):
 
 TRAINING = """
 import torch
-from dqas_lib.images import load_images
-from dqas_lib.training import Recipe, train
+from dqas_lib.data.load import load_images
+from dqas_lib.training.recipes import Recipe
+from dqas_lib.training.setting import Setting
+from dqas_lib.training.train import train
 kind, steps, data = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 images = load_images(data, progress=False).train
 if kind == "ours":
     recipe = Recipe("pool", steps=steps, batch_size=64, nesterov=True)
-    train(images, network="small_cnn", recipe=Recipe("warm", steps=10, batch_size=64), seed=0)
-    give(speed=train(images, network="small_cnn", recipe=recipe, seed=0).images_per_second)
+    train(images, setting=Setting(recipe=Recipe("warm", steps=10, batch_size=64)), seed=0)
+    give(speed=train(images, setting=Setting(recipe=recipe), seed=0).images_per_second)
 else:
-    from dqas_lib.networks import make_network
+    from dqas_lib.training.networks import make_network
     from plain import plain_training
     network = make_network("small_cnn", images.n_classes, images.size, 0)
     give(speed=plain_training(images, network, batch_size=64, steps=steps, workers=int(kind)))
@@ -266,10 +268,11 @@ def test_training_against_a_plain_loop(benchmark, leave, quick):
 
 IMPORTANCE = """
 import numpy as np
-from dqas_lib.images import load_images
-from dqas_lib.networks import make_network
-from dqas_lib.patches import activation, default_patch_size, patch_importance
-from dqas_lib.training import extract
+from dqas_lib.data.load import load_images
+from dqas_lib.patches.importance import activation, patch_importance
+from dqas_lib.patches.masks import default_patch_size
+from dqas_lib.training.features import extract
+from dqas_lib.training.networks import make_network
 from measure import seconds_of
 data, n, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 images = load_images(data, progress=False).train.take(np.arange(n))
@@ -286,21 +289,23 @@ REOPENING = """
 import numpy as np, tempfile
 from dataclasses import replace
 from pathlib import Path
-from dqas_lib.autoencoder import AUTOENCODERS, reconstruct, train_autoencoder
-from dqas_lib.compressed import open_compressed, save_compressed
-from dqas_lib.images import load_images
-from dqas_lib.patches import grid_of, keep_mask
+from dqas_lib.compressed.read import open_compressed
+from dqas_lib.compressed.write import save_compressed
+from dqas_lib.data.load import load_images
+from dqas_lib.patches.autoencoder_training import AUTOENCODERS, train_autoencoder
+from dqas_lib.patches.masks import grid_of, keep_mask
+from dqas_lib.patches.reconstruct import reconstruct
 from measure import seconds_of
 images = load_images(sys.argv[1], progress=False).train
 share, repeats = float(sys.argv[2]), int(sys.argv[3])
 chosen = images.take(np.arange(round(share / 0.75 * len(images))))
-recipe = replace(AUTOENCODERS["small"], steps=1)  # of its full size; what it paints takes as long, seen or not
+recipe = replace(AUTOENCODERS["small"], steps=1)  # of its full size; what it reconstructs takes as long, seen or not
 coder = train_autoencoder(chosen, recipe=recipe).autoencoder
 n_patches = grid_of(chosen.size, coder.patch_size) ** 2
 kept = keep_mask(np.random.default_rng(0).random((len(chosen), n_patches)), 0.25)
-painted = chosen.with_images(reconstruct(coder, chosen.images, kept))
+reconstructed = chosen.with_images(reconstruct(coder, chosen.images, kept))
 with tempfile.TemporaryDirectory() as folder:
-    save_compressed(Path(folder) / "set", painted, kept=kept, autoencoder=coder)
+    save_compressed(Path(folder) / "set", reconstructed, kept=kept, autoencoder=coder)
     found = [seconds_of(lambda: open_compressed(Path(folder) / "set")) for _ in range(repeats)]
 assert all(opened.reproduced for _, opened in found)
 give(seconds=min(seconds for seconds, _ in found), n=len(chosen), bytes=found[0][1].total_bytes)
@@ -319,7 +324,7 @@ def test_importance_and_reopening(benchmark, leave, quick):
     )
     again = (
         f"reopening a compressed {data} of stored ratio 10 % ({opened['n']:,} images without 25 % of their patches, "
-        f"{opened['bytes'] / 1e6:.1f} MB): checked, decoded, painted in, best of {repeats}"
+        f"{opened['bytes'] / 1e6:.1f} MB): checked, decoded, reconstructed, best of {repeats}"
     )
     leave(
         row(part, what, f"{ratio:.2f} x", ratio, at_most=30 if quick else 3, unit=" x"),

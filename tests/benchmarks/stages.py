@@ -15,7 +15,7 @@ from dqas_lib.data.load import load_images
 from dqas_lib.methods.dqas import DQAS
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.autoencoder_training import get_recipe as get_coder
-from dqas_lib.patches.patchify import Patchifier
+from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.training.recipes import Recipe, get_recipe
 from dqas_lib.training.setting import Setting
@@ -62,11 +62,9 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         pool = Pool(
             images,
-            setting=Setting(
-                network=network, recipe=get_recipe(recipe), device=device, store=Store(Path(folder)), progress=False
-            ),
+            setting=Setting(network=network, recipe=recipe, device=device, store=Store(Path(folder))),
         )
-        patchifier = Patchifier(pool, 0.25, None, autoencoder)
+        patchifier = Patchifier(pool, Patchify(0.25, autoencoder=autoencoder))
         stage("importance network: training, features and logits", lambda: pool.reference)
         stage("importance of the patches", lambda: patchifier.importance)
         stage(f"autoencoder (recipe {get_coder(autoencoder).name!r}): training", lambda: patchifier.coder)

@@ -1,4 +1,4 @@
-"""Toy workbenches: features and predictions written down in the test, no network trained."""
+"""Toy pools: features and predictions written down in the test, no network trained."""
 
 from collections.abc import Callable
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dqas_lib.data.image_set import ImageSet
+from dqas_lib.pool import Pool
 
 
 def toy_images(labels: np.ndarray, ids: np.ndarray | None = None, n_classes: int | None = None) -> ImageSet:
@@ -28,3 +29,17 @@ def random_given(labels: np.ndarray, n_classes: int, rng: np.random.Generator) -
         "el2n": rng.random((5, n)),
         "grand": rng.random((5, n)),
     }
+
+
+def random_pool(labels, ids=None, seed=0, n_classes=3, given_seed=0) -> Pool:
+    """A pool with random given work that belongs to the ids."""
+    labels = np.asarray(labels)
+    ids = np.arange(len(labels)) if ids is None else np.asarray(ids)
+    by_id = np.argsort(ids, kind="stable")
+    back = np.argsort(by_id)
+    given = random_given(labels[by_id], n_classes, np.random.default_rng(given_seed))
+    given = {
+        name: (values[back] if name in ("features", "logits") else values[:, back]).astype(np.float32)
+        for name, values in given.items()
+    }
+    return Pool(toy_images(labels, ids, n_classes), seed=seed, given=given)
