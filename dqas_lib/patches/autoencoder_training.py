@@ -26,12 +26,10 @@ class AutoencoderRecipe:
     """How a `MaskedAutoencoder` is trained: AdamW, linear warm-up, cosine to zero, error of the dropped patches only.
 
     Args:
-        warmup: Fraction of the steps.
         thetas: Range the fraction of dropped patches is drawn from, batch by batch: one autoencoder serves every theta
             in it. [ours]
         importance_fraction: Of the images of a batch: their dropped patches are the least important ones instead of
             random ones, since that is how it is used. [ours]
-        width, depth, decoder_width, decoder_depth: Of the network, see `autoencoder.Shape`.
     """
 
     name: str
@@ -93,12 +91,8 @@ def train_autoencoder(
     Weights are rounded to half precision at the end: they are stored so, and what is reconstructed must not depend on
     whether it was stored in between.
 
-    Args:
-        patch_size: In pixels (default 2, 4, 8 for 8, 32, 64 px).
-        importance: (N, G) of the patches of `images`, for masks as they will be; else smooth random maps stand in.
-
-    Raises:
-        InputError: For no images, a patch size that does not divide them, or importance that does not fit.
+    patch_size: in pixels (default 2, 4, 8 for 8, 32, 64 px); importance: (N, G) of the patches of `images`, for masks
+    as they will be, else smooth random maps stand in. InputError for no images, or what does not fit them.
     """
     recipe, device = get_recipe(recipe), torch.device(device)
     if not len(images):

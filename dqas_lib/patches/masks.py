@@ -89,12 +89,7 @@ def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
 
     Of equally important patches the lowest number is dropped first. At least one patch of an image is kept.
 
-    Args:
-        importance: (N, G), or what else patches are ranked by.
-        theta: One fraction in [0, 1), or (N,) one for each image.
-
-    Raises:
-        InputError: For a theta outside [0, 1), or importance that is NaN.
+    theta: one fraction in [0, 1), or (N,) one for each image. InputError for others, and for importance that is NaN.
     """
     importance = np.asarray(importance)
     if importance.ndim != 2 or np.isnan(importance).any():

@@ -12,14 +12,10 @@ from dqas_lib.patches.masks import default_patch_size, from_patches, grid_of, pi
 
 
 class PretrainedAutoencoder:
-    """A ViT-MAE of the `transformers` package [DQ].
+    """A ViT-MAE, from a folder or hub name with its weights, e.g. "facebook/vit-mae-base"; sizes in pixels [DQ].
 
     The image is enlarged so that one of its patches covers one patch of the network, and the network's positions are
     interpolated to that grid.
-
-    Args:
-        source: A folder or hub name with its weights, e.g. "facebook/vit-mae-base".
-        size, patch_size: In pixels.
 
     Raises:
         InputError: When `transformers` is absent, or the weights predict normalized patches (they cannot be put back).
@@ -37,20 +33,18 @@ class PretrainedAutoencoder:
         try:
             model = ViTMAEForPreTraining.from_pretrained(str(source), use_safetensors=True)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            place = f"{str(source)!r} ({str(error).splitlines()[0]})"
             raise DataError(
-                f"no ViT-MAE weights (safetensors) at {str(source)!r} ({reason}): give a folder or hub name with them"
+                f"no ViT-MAE weights (safetensors) at {place}: give a folder or hub name with them"
             ) from error
         if model.config.norm_pix_loss:
             raise InputError(
                 f"{str(source)!r} predicts normalized patches, whose mean and contrast are lost: "
                 "use weights trained with norm_pix_loss=False"
             )
-        self.source = str(source)
-        self.size = size
+        self.source, self.size, self.model = str(source), size, model.eval()
         self.patch_size = default_patch_size(size) if patch_size is None else patch_size
         self.grid = grid_of(size, self.patch_size)
-        self.model = model.eval()
 
     def fill(self, images: Tensor, kept: Tensor) -> Tensor:
         """See `Autoencoder.fill`."""

@@ -15,9 +15,8 @@ BLOCK = 4096  # images that errors are measured on at a time: bounds the memory
 def check_fit(autoencoder: Autoencoder, size: int) -> None:
     """InputError when the autoencoder was made for images of another size."""
     if autoencoder.size != size:
-        raise InputError(
-            f"the autoencoder was made for images of {autoencoder.size} px, these have {size} px: train one for them"
-        )
+        made = f"the autoencoder was made for images of {autoencoder.size} px"
+        raise InputError(f"{made}, these have {size} px: train one for them")
 
 
 def reconstruct(
@@ -34,12 +33,7 @@ def reconstruct(
     Images with equally many kept patches are computed together. The last bits of a result depend on the machine, the
     device and the batch: a reconstructed pixel may differ by one level.
 
-    Args:
-        images: (N, H, W, 3) uint8.
-        kept: (N, G) bool, any number of True per row, but at least one.
-
-    Raises:
-        InputError: When images or masks do not fit the autoencoder.
+    kept: (N, G) bool, any number of True per row, but at least one; InputError when it or the images do not fit.
     """
     check_fit(autoencoder, images.shape[1])
     kept = np.asarray(kept, dtype=bool)

@@ -17,11 +17,8 @@ from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import augment, momentum_sgd, padded, threads
 
-TEMPERATURE = 0.2
-PAD = 0.125  # of the side: crops are shifted by up to this
 
-
-def contrastive_loss(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.2) -> Tensor:
     """NT-Xent of (B, d) embeddings of the two views: mean over the 2B views of -log softmax at the partner."""
     z = functional.normalize(torch.cat([first, second]), dim=1)
     likeness = z @ z.T / temperature
@@ -53,7 +50,7 @@ def contrastive_embedding(
 def _fit(
     model: Network, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int
 ) -> None:
-    pixels, pad = padded(images, PAD, device)
+    pixels, pad = padded(images, 0.125, device)
     rng = torch_generator(seed, "contrastive batches")
     parameters = [*model.stages.parameters(), *head.parameters()]
     update = momentum_sgd(parameters, momentum=0.9, weight_decay=1e-4, nesterov=False)

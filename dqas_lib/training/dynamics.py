@@ -36,19 +36,7 @@ def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dic
 def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20) -> dict[str, np.ndarray]:
     """Train on all the images and record `outcome` at `checkpoints` evenly spaced steps, the last one included.
 
-    Cost: the training, and E passes over the images.
-
-    Args:
-        images: N images.
-        setting: Network, recipe and device of the training.
-        seed: Of the training.
-        checkpoints: How many are asked for; a training of fewer steps E has one at each.
-
-    Returns:
-        "step" (E,), and the arrays of `outcome` as (E, N).
-
-    Raises:
-        InputError: Unless checkpoints is a whole number >= 1.
+    Gives "step" (E,), and the arrays of `outcome` as (E, N). Cost: the training, and E passes over the images.
     """
     whole_number("checkpoints", checkpoints)
     total = get_recipe(setting.recipe).total_steps(len(images))
@@ -76,7 +64,7 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
 
 
 def area_under_margin(margin: np.ndarray) -> np.ndarray:
-    """(N,) mean over the checkpoints of the label's logit minus the largest other: small for hard images. [AUM, 2020]
+    """(N,) mean over the checkpoints of the label's logit minus the largest other: small for hard images [AUM, 2020].
 
     margin: (E, N).
     """

@@ -43,25 +43,20 @@ def head_logits(network: Network, features: np.ndarray) -> np.ndarray:
     return features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
 
 
-def check_features(features: np.ndarray) -> np.ndarray:
+def check_features(features: np.ndarray | Tensor) -> np.ndarray:
     """The (N, d) features as an array; InputError when they have another shape, or a value is NaN or infinite."""
     features = np.asarray(features)
     if features.ndim != 2:
         raise InputError(f"features must be (N, d); got shape {features.shape}")
     bad = ~np.isfinite(features).all(axis=1)
     if bad.any():
-        raise InputError(
-            f"features of {bad.sum()} of {len(features)} images are NaN or infinite (first: row {bad.argmax()})"
-        )
+        share = f"{bad.sum()} of {len(features)} images"
+        raise InputError(f"features of {share} are NaN or infinite (first: row {bad.argmax()})")
     return features
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """(N, d) float32 rows scaled to length 1; rows of zeros stay zeros (their cosine with anything is 0).
-
-    Raises:
-        InputError: When a value is NaN or infinite.
-    """
+    """(N, d) float32 rows scaled to length 1; rows of zeros stay zeros. Checked by `check_features`."""
     features = check_features(features).astype(np.float32, copy=False)
     norms = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
     return features / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]

@@ -45,7 +45,8 @@ class Gradients:
 
     def unit(self) -> "Gradients":
         """Each gradient scaled to norm 1 (a zero gradient stays zero)."""
-        return Gradients(_unit(self.g), _unit(self.h))
+        lengths = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (self.g, self.h))
+        return Gradients(*(rows / np.where(n > 0, n, 1) for rows, n in zip((self.g, self.h), lengths, strict=True)))
 
     def total(self, weights: np.ndarray | None = None) -> np.ndarray:
         """(C, d + 1) sum of the gradients, or of `weights` times them."""
@@ -58,8 +59,3 @@ class Gradients:
     def inner(self, other: "Gradients") -> np.ndarray:
         """(n, m) inner products with other gradients."""
         return (self.g @ other.g.T) * (self.h @ other.h.T)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)

@@ -36,9 +36,9 @@ class Network(nn.Module):
 
     def normalize_by(self, images: np.ndarray) -> None:
         """Take channel means and deviations from (N, H, W, 3) uint8 training images."""
-        counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
         levels = np.arange(256)
-        for channel, count in enumerate(counts):
+        for channel in range(3):
+            count = np.bincount(images[..., channel].ravel(), minlength=256)
             mean = (count * levels).sum() / count.sum()
             variance = (count * (levels - mean) ** 2).sum() / count.sum()
             self.mean[channel] = mean
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 def _small_cnn(n_classes: int, size: int) -> Network:
-    """Three 3x3 convolutions of 24, 48, 96 channels; the side is halved until 2 to 4 pixels are left. [ours]
+    """Three 3x3 convolutions of 24, 48, 96 channels; the side is halved until 2 to 4 pixels are left [ours].
 
     Made for CPUs: pooling before normalization saves three quarters of the element-wise work.
     """
@@ -76,7 +76,7 @@ def _small_cnn(n_classes: int, size: int) -> Network:
 
 
 def _resnet(name: str, n_classes: int, size: int) -> Network:
-    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images. [summary: ResNet-18]"""
+    """A torchvision ResNet with a 3x3 stem and no max-pool, for 32 and 64 px images [summary: ResNet-18]."""
     from torchvision import models  # it loads PyTorch's compiler
 
     net = getattr(models, name)()
@@ -87,33 +87,25 @@ def _resnet(name: str, n_classes: int, size: int) -> Network:
 
 
 def _vgg16(n_classes: int, size: int) -> Network:
-    """The 13 convolutions of VGG-16 with batch normalization, global average pooling, one linear layer.
-
-    As usual for small images; max-pools that would leave less than one pixel are left out.
-    """
+    """The 13 convolutions of VGG-16 with batch normalization; max-pools that would leave no pixel are left out."""
     from torchvision.models import vgg16_bn
 
-    layers: list[nn.Module] = []
-    side = size
+    layers, pools = [], 0
     for layer in vgg16_bn().features:
-        if isinstance(layer, nn.MaxPool2d):
-            if side < 2:
-                continue
-            side //= 2
-        layers.append(layer)
+        pools += isinstance(layer, nn.MaxPool2d)
+        if not isinstance(layer, nn.MaxPool2d) or size >> pools:
+            layers.append(layer)
     return Network(nn.Sequential(*layers), 512, n_classes)
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:
-    """(grid * grid, width) fixed sine-cosine positions: half for the row, half for the column. [MAE]"""
+    """(grid * grid, width) fixed sine-cosine positions: half for the row, half for the column [MAE]."""
     if width % 4:
         raise InputError(f"the width of a transformer must be a multiple of 4; got {width}")
     frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
     side = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows = side[:, None].expand(grid, grid, -1)
-    columns = side[None].expand(grid, grid, -1)
-    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width).float()
+    return torch.cat([side.repeat_interleave(grid, 0), side.repeat(grid, 1)], dim=1).float()
 
 
 class _TokenStages(nn.Module):
@@ -135,13 +127,10 @@ class _TokenStages(nn.Module):
 
 
 def _small_vit(n_classes: int, size: int) -> Network:
-    """A small vision transformer: 8 x 8 patches, 6 blocks of width 192 with 3 heads, pooled tokens. [ours]
+    """A small vision transformer: 8 x 8 patches, 6 blocks of width 192 with 3 heads, as ViT-Tiny [ours].
 
-    Width and heads of ViT-Tiny; sine-cosine positions and averaged tokens instead of a class token [Beyer et al., 2022:
-    "Better plain ViT baselines"], so that the head stays pooling + linear.
-
-    Raises:
-        InputError: For a side that is no multiple of 8.
+    Sine-cosine positions and averaged tokens instead of a class token [Beyer et al., 2022: "Better plain ViT
+    baselines"], so that the head stays pooling + linear.
     """
     if size % 8:
         raise InputError(f"small_vit cuts images into 8 x 8 patches: their side must be a multiple of 8; got {size}")
@@ -153,9 +142,7 @@ class Architecture:
     """A network that can be asked for by name.
 
     Args:
-        name: In `NETWORKS`.
         build: (classes, side of the images in pixels) -> a `Network` with freshly drawn weights.
-        purpose: What it is for.
         threads: Number of torch threads it is fastest with on a CPU; None: as many as there are.
         adam_lr: Peak learning rate of AdamW, for a network that is not trained by the recipe's SGD.
     """
@@ -179,16 +166,9 @@ for _architecture in (
 
 
 def make_network(name: str, n_classes: int, size: int, seed: int) -> Network:
-    """A freshly initialized network in channels_last order; equal seeds give equal weights.
+    """A freshly initialized network of NETWORKS for images of `size` pixels a side, in channels_last order.
 
-    Args:
-        name: One of NETWORKS.
-        n_classes: Length of its logits.
-        size: Side of the images in pixels.
-        seed: Of the weights; the global generator is left alone.
-
-    Raises:
-        InputError: For an unknown name, or a size that the network cannot take.
+    Equal seeds give equal weights; the global generator is left alone.
     """
     architecture = NETWORKS[name]
     with torch.random.fork_rng(devices=[]):

@@ -18,22 +18,15 @@ class Recipe:
     Results of recipes with `epochs` and of recipes with `steps` are not comparable.
 
     Args:
-        name: Of the recipe, in `RECIPES` and in results.
         epochs: Passes over the *given* images: a subset of 10 % gets a tenth of the steps. Either this is set or steps.
         steps: The same number of steps whatever the size of the subset.
-        batch_size: Images per step; at most as many as there are.
         lr: Peak learning rate.
-        momentum, nesterov, weight_decay: Of SGD.
         warmup: Fraction of the steps.
-        label_smoothing: Probability spread over all classes.
         pad: Crop padding as a fraction of the side (1/8 is 4 of 32 px).
         evaluations: How often the network is evaluated on its way, the best of which is the best-epoch accuracy.
         precision: Of the products inside a training step; weights, gradients' sums and evaluation on a CPU stay
             float32. "auto" is bfloat16 where that is faster (`train.in_bfloat16`), else float32; the other names of
             PRECISIONS ask for it everywhere.
-
-    Raises:
-        InputError: For both epochs and steps or neither, for numbers that are not positive, an unknown precision.
     """
 
     name: str
@@ -69,7 +62,7 @@ class Recipe:
 
     @property
     def kind(self) -> str:
-        """ "fixed-step" or "fixed-epoch": results of the two are not comparable."""
+        """One of "fixed-step" and "fixed-epoch"."""
         return "fixed-epoch" if self.steps is None else "fixed-step"
 
 

@@ -2,12 +2,10 @@
 
 The images live on the device as uint8 and are cropped and mirrored there, a batch at a time, by one gather: no workers,
 no per-image Python, no synchronization inside a step. Equal settings on the same machine and device give equal results;
-a CPU and a GPU, two kinds of GPU, or CPUs with and without bfloat16 differ in the last bits and hence, after many
-steps, in single predictions.
+devices differ in the last bits and hence, after many steps, in single predictions.
 
-Trainings with equal seeds start from equal weights. Where they train on equally many images, they also share the order
-of the data: the positions in every batch, and how each is cropped and mirrored. Other numbers of images are shuffled
-otherwise.
+Trainings with equal seeds start from equal weights. On equally many images they also share the order of the data: the
+positions in every batch, and how each is cropped and mirrored. Other numbers of images are shuffled otherwise.
 """
 
 import math
@@ -45,12 +43,9 @@ class TrainingResult:
     """A trained network and what it reached; without an evaluation set accuracies are NaN and logits has no rows.
 
     Args:
-        network: In evaluation mode, on the device it was trained on.
-        accuracy: In [0, 1], after the last step: the one that is reported.
-        best_accuracy: The best on the way: chosen on the evaluation set, hence reported in a column of its own.
+        accuracy: In [0, 1], after the last step; best_accuracy: the best on the way, chosen on the evaluation set.
         recall: (C,) accuracy of each class, NaN for a class without images.
-        cross_entropy: Nats per image.
-        logits: (M, C) float32 of the evaluation set.
+        cross_entropy: Nats per image; logits: (M, C) float32, both of the evaluation set.
         history: step, loss (mean training loss since the last evaluation), accuracy.
         seconds, images_per_second: Of the training alone.
     """
@@ -78,11 +73,8 @@ def train(
     """Train a fresh network on `images` and evaluate it.
 
     Args:
-        images: N images.
-        setting: Network, recipe and device; `Setting()` when it is left out.
         seed: Of the initial weights and of the order of the data.
-        evaluate_on: What it is evaluated on.
-        weights: (N,) loss weights >= 0, used relative to their mean (for coreset methods that define them).
+        weights: (N,) loss weights >= 0, used relative to their mean.
         after_step: Called with the number of steps done and the network, after each step (for training dynamics).
 
     Raises:
@@ -207,7 +199,7 @@ def momentum_sgd(parameters: Iterable[Tensor], *, momentum: float, weight_decay:
 
 
 def clipped_adamw(parameters: Iterable[Tensor], *, weight_decay: float) -> Update:
-    """AdamW, by torch's function: betas 0.9 and 0.95, matrices decay, gradients of joint length 1 at most. [MAE]"""
+    """AdamW, by torch's function: betas 0.9 and 0.95, matrices decay, gradients of joint length 1 at most [MAE]."""
     parameters = list(parameters)
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     steps = [torch.zeros(()) for _ in parameters]
@@ -240,10 +232,9 @@ def _optimizer(model: Network, setting: Setting) -> tuple[Update, float]:
 
 
 def in_bfloat16(precision: str, device: torch.device, size: int) -> bool:
-    """Whether a training step on images of `size` pixels computes its products in bfloat16.
+    """Whether a training step computes its products in bfloat16; "auto": where that is faster [ours].
 
-    With "auto": on CUDA, and on a CPU that has instructions for it (AVX512-BF16, AMX) from BFLOAT16_SIDE pixels on,
-    where a training of the small network takes about 0.7 of the time. [ours]
+    That is on CUDA, and from BFLOAT16_SIDE pixels on where a CPU has instructions for it (0.7 of the time).
     """
     if precision != "auto":
         return precision == "bfloat16"
