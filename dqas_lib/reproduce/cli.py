@@ -92,7 +92,7 @@ def _end(*_: Any) -> None:
 
 
 def reproduce(options: argparse.Namespace, command: str) -> int:
-    """Carry out a command (told at the end, to repeat what failed); gives the exit status."""
+    """Carry out a command (shown at the end, to repeat what failed); gives the exit status."""
     profile = load_profile(options.profile, settings=parse_settings(options.set), device=options.device)
     root = profile.path.parent.parent.parent if profile.path.parent.name == "profiles" else profile.path.parent
     reports = (options.reports or root / "reports").resolve()

@@ -123,11 +123,10 @@ def plain_yaml(text: str) -> Any:
     waiting, count = [value], 1
     while waiting:
         part = waiting.pop()
-        inner = (
-            [*part, *part.values()] if isinstance(part, dict) else part if isinstance(part, list | set | tuple) else ()
-        )
-        waiting += inner
-        count += len(inner)
+        if isinstance(part, dict | list | set | tuple):
+            inner = [*part, *part.values()] if isinstance(part, dict) else part
+            waiting += inner
+            count += len(inner)
         if count > MOST_VALUES:
             raise ValueError(f"it stands for more than {MOST_VALUES:,} values, or for itself: write it without aliases")
     return value
@@ -148,12 +147,8 @@ def _sentence(given: Any, place: Sequence[int | str]) -> str:
     """What is wrong at a place of a profile."""
     entry, where = ProfileFile.model_fields, "the profile"
     if len(place) > 1 and place[0] == "runs":
-        entry, given, where, place = (
-            RunEntry.model_fields,
-            given["runs"][place[1]],
-            f"run {int(place[1]) + 1}",
-            place[2:],
-        )
+        entry, where = RunEntry.model_fields, f"run {int(place[1]) + 1}"
+        given, place = given["runs"][place[1]], place[2:]
     if not place:
         return f"{where} must be {NAMES}; got {given!r}"
     key = str(place[0])
@@ -180,7 +175,8 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
     given, settings = read_profile(path), settings or {}
     device = resolve_device(device or given.device)
     folder = path.parent.parent if path.parent.name == "profiles" else path.parent
-    notebooks = {stem: read_notebook(folder / f"{stem}.ipynb") for stem in {entry.notebook: 0 for entry in given.runs}}
+    stems = dict.fromkeys(entry.notebook for entry in given.runs)
+    notebooks = {stem: read_notebook(folder / f"{stem}.ipynb") for stem in stems}
     known = sorted({key for notebook in notebooks.values() for key in notebook.parameters})
     for key in [*settings, *given.defaults]:
         if key not in known:
@@ -191,10 +187,9 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
     for entry in given.runs:
         notebook, base = notebooks[entry.notebook], entry.name or entry.notebook
         needs = _needs(path, base, entry.needs, {name: [run] for name, run in runs.items()} | groups)
+        shared = {key: value for key, value in given.defaults.items() if key in notebook.parameters}
+        override = {key: value for key, value in settings.items() if key in notebook.parameters}
         for suffix, point in _points(path, base, entry.grid):
-            shared, override = (
-                {k: v for k, v in p.items() if k in notebook.parameters} for p in (given.defaults, settings)
-            )
             parameters = {**shared, **entry.parameters, **point, **override}
             check_parameters(notebook, parameters)
             ids = sorted(need.id for need in needs)

@@ -35,7 +35,7 @@ def collect(profile: Profile, reports: Path) -> Path:
     finished wrote earlier stays, and is said to be earlier.
     """
     provenance = reports / f"{profile.name}.json"
-    earlier = {run["name"]: run for run in read_provenance(provenance).get("runs", [])}
+    earlier = {run["name"]: run for run in runs_of(provenance) or []}
     runs = []
     for run in profile.runs:
         if record := finished(reports, run.id):
@@ -50,10 +50,10 @@ def collect(profile: Profile, reports: Path) -> Path:
     return reports / "README.md"
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """A profile's provenance file, {} when it is absent or damaged."""
-    value = read_json(path)
-    return value if isinstance(value.get("runs"), list) else {}
+def runs_of(provenance: Path) -> list[dict[str, Any]] | None:
+    """The runs of a profile's provenance file, None when it is absent or damaged."""
+    runs = read_json(provenance).get("runs")
+    return runs if isinstance(runs, list) else None
 
 
 def _write(path: Path, content: bytes) -> str:
@@ -136,7 +136,7 @@ def make_readme(reports: Path) -> str:
         file = reports / name
         return list(csv.reader(io.StringIO(file.read_text(encoding="utf-8")))) if file.is_file() else None
 
-    profiles = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
+    profiles = [read_json(path) for path in sorted(reports.glob("*.json")) if runs_of(path) is not None]
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"alt": alt, "rows": rows, "number": _number, "basename": lambda name: Path(name).name}
     environment.filters["settings"] = lambda given: ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
@@ -156,6 +156,5 @@ def _number(value: str) -> str:
 
 def too_large(reports: Path, profile: Profile) -> list[str]:
     """Collected files that are too large for a repository."""
-    runs = read_provenance(reports / f"{profile.name}.json").get("runs", [])
-    files = [reports / name for run in runs for name in run["files"]]
+    files = [reports / name for run in runs_of(reports / f"{profile.name}.json") or [] for name in run["files"]]
     return [str(path) for path in files if path.is_file() and path.stat().st_size > LARGEST_BYTES]

@@ -1,4 +1,4 @@
-"""Carrying out a grid: runs are started as slots get free, on this machine or on a Dask cluster, and told about."""
+"""Carrying out a grid: runs are started as slots get free, on this machine or on a Dask cluster; progress is shown."""
 
 import contextlib
 import errno

@@ -30,13 +30,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def owners(root: Path) -> set[int]:
     """Process ids of the workers that runs are on at the moment."""
-    found = set()
+    pids = set()
     for process in marked(lambda values: values[MARK].startswith(str(root))):
         try:
-            found.add(json.loads(process.environ()[OWNER])["pid"])
+            pids.add(json.loads(process.environ()[OWNER])["pid"])
         except (psutil.Error, OSError):
             continue
-    return found
+    return pids
 
 
 @pytest.mark.slow  # three imports of PyTorch, half a minute
@@ -64,8 +64,8 @@ def test_a_killed_worker_costs_nothing_that_was_finished(
     killer.start()
     status = reproduce.main(["--profile", profile, "--scheduler", cluster.scheduler_address])
     killer.join()
-    told = capsys.readouterr().out
-    assert status == 0, told
+    output = capsys.readouterr().out
+    assert status == 0, output
     assert len(killed) == 1
     assert killed[0] != os.getpid()
     folder = tmp_path / "reports" / "tables" / "tiny"

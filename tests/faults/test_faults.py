@@ -71,8 +71,10 @@ def is_a(process: psutil.Process, victim: str) -> bool:
 def kill_one(root: Path, parent: subprocess.Popen, victim: str) -> bool:
     """kill -9 of one process of the kind; False when the grid ended before there was one."""
     while parent.poll() is None:
-        found = [parent] if victim == "parent" else [process for process in of_project(root) if is_a(process, victim)]
-        for process in found[:1]:
+        candidates = (
+            [parent] if victim == "parent" else [process for process in of_project(root) if is_a(process, victim)]
+        )
+        for process in candidates[:1]:
             try:
                 os.kill(process.pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -191,10 +193,10 @@ def test_full_disk(tmp_path: Path, small_disk: Path) -> None:
             write_finished(small_disk / "reports", load_profile(profile).runs[0])
         fill(small_disk, spare)
         run = subprocess.run(command, **options)
-        told = run.stdout + run.stderr
-        assert run.returncode in (1, 2), told
-        assert "no space is left on the disk" in told
-        assert "Traceback" not in told
+        output = run.stdout + run.stderr
+        assert run.returncode in (1, 2), output
+        assert "no space is left on the disk" in output
+        assert "Traceback" not in output
         assert nobody_left(tmp_path)
     before = finished_runs(small_disk.parent, "disk/reports")
     assert len(before) == 1

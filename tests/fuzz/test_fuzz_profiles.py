@@ -54,13 +54,13 @@ def kit(tmp_path) -> Path:
 
 
 def load(profile: Path, what: str) -> bool:
-    found = check(lambda: load_profile(str(profile)), what)
-    if found is None:
+    loaded = check(lambda: load_profile(str(profile)), what)
+    if loaded is None:
         return False
-    assert isinstance(found, Profile), what
-    names = [run.name for run in found.runs]
+    assert isinstance(loaded, Profile), what
+    names = [run.name for run in loaded.runs]
     assert len(set(names)) == len(names) > 0, what
-    for run in found.runs:
+    for run in loaded.runs:
         assert run.id.isalnum(), what
         assert set(run.parameters) <= set(run.notebook.parameters), what
         json.dumps(dict(run.parameters), allow_nan=False)

@@ -15,10 +15,10 @@ from dqas_lib.reproduce.source import library_files
 @pytest.mark.parametrize("name", ["quick", "digits", "cifar10-cpu", "cifar10", "cifar100", "tiny-imagenet", "paper"])
 def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["--profile", name, "--dry-run"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     on_a_cpu = ("quick", "digits", "cifar10-cpu")
-    assert told.startswith(f"profile {name} on {'cpu' if name in on_a_cpu else 'cuda'}: ")
-    assert ("06_train_and_evaluate" if name in on_a_cpu else "08_comparison") in told
+    assert output.startswith(f"profile {name} on {'cpu' if name in on_a_cpu else 'cuda'}: ")
+    assert ("06_train_and_evaluate" if name in on_a_cpu else "08_comparison") in output
 
 
 BAD_PROFILES = [

@@ -20,7 +20,7 @@ from dqas_lib.core.digests import LIBRARY
 from dqas_lib.reproduce import cli as reproduce
 from dqas_lib.reproduce import runs
 from dqas_lib.reproduce.child import MARK, marked
-from dqas_lib.reproduce.folder import alive, git_state, read_manifest, write_lease
+from dqas_lib.reproduce.folder import alive, read_manifest, write_lease
 from dqas_lib.reproduce.profiles import load_profile
 from dqas_lib.reproduce.runs import Job, Site, execute
 
@@ -64,9 +64,9 @@ def test_grid_is_run_resumed_and_reported(tmp_path: Path, capsys: pytest.Capture
     )
     command = ["--profile", profile, "--slots", "2"]
     assert reproduce.main([*command, "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "0 finished, 3 to run, about 2 min on 2 cores" in told  # 60 s for two side by side, then 60 s for the last
-    assert "after square-2, square-3" in told
+    output = capsys.readouterr().out
+    assert "0 finished, 3 to run, about 2 min on 2 cores" in output  # 60 s for two side by side, then 60 s for the last
+    assert "after square-2, square-3" in output
     assert not (tmp_path / "reports").exists()
 
     assert reproduce.main(command) == 0
@@ -161,14 +161,16 @@ def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFi
         "{notebook: divides, name: after, needs: [divides], parameters: {N: 4}}",
     )
     assert reproduce.main(["--profile", profile]) == 1
-    told = capsys.readouterr().out
-    assert "failed divides: ZeroDivisionError: division by zero (cell 3)" in told
-    assert "failed leaves: 1 of its 3 code cells were not executed" in told
-    assert "failed forgets: it wrote no result.json: the last cell of a notebook calls run_outputs.finish(...)" in told
-    assert "failed dies: DeadKernelError: Kernel died" in told
-    assert "not run after: it needs divides" in told
-    assert f"repeat with: python -m dqas_lib.reproduce --profile {profile} --only-failed" in told
-    assert "0 runs done" in told
+    output = capsys.readouterr().out
+    assert "failed divides: ZeroDivisionError: division by zero (cell 3)" in output
+    assert "failed leaves: 1 of its 3 code cells were not executed" in output
+    assert (
+        "failed forgets: it wrote no result.json: the last cell of a notebook calls run_outputs.finish(...)" in output
+    )
+    assert "failed dies: DeadKernelError: Kernel died" in output
+    assert "not run after: it needs divides" in output
+    assert f"repeat with: python -m dqas_lib.reproduce --profile {profile} --only-failed" in output
+    assert "0 runs done" in output
     failed = next(line for line in lines(tmp_path) if line["name"] == "divides")
     kept = tmp_path / "reports" / ".failed" / failed["run"] / "notebook.ipynb"
     assert "ZeroDivisionError" in kept.read_text()
@@ -176,8 +178,8 @@ def test_failures_are_told_and_repeated(tmp_path: Path, capsys: pytest.CaptureFi
 
     write_notebook(folder / "divides.ipynb", "1 / N", FINISH)
     assert reproduce.main(["--profile", profile, "--only-failed", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "0 finished, 5 to run" in told  # what failed last time, and what waits for it
+    output = capsys.readouterr().out
+    assert "0 finished, 5 to run" in output  # what failed last time, and what waits for it
     profile = write_profile(tmp_path, "{notebook: divides}")
     assert reproduce.main(["--profile", profile, "--only-failed"]) == 0
     assert reproduce.main(["--profile", profile]) == 0
@@ -209,7 +211,11 @@ import time; time.sleep(1)
     }
     assert run["peak_memory_mb"] > 20
     assert (run["workers"], run["library"]) == (2, load_profile(profile).runs[0].notebook.library)
-    assert git_state().items() <= run.items()
+    head = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    assert run["commit"] == (head.stdout.strip() or None)
+    assert run["changed"] in ((True, False) if run["commit"] else (None,))
 
 
 def test_second_start_on_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -263,8 +269,8 @@ def test_interrupt_ends_the_children(tmp_path: Path, sent: int, interrupts: obje
 
 
 def _kernels(attempts: str) -> list:
-    found = marked(lambda values: values[MARK].startswith(attempts))
-    return [process for process in found if any("ipykernel_launcher" in word for word in process.cmdline())]
+    processes = marked(lambda values: values[MARK].startswith(attempts))
+    return [process for process in processes if any("ipykernel_launcher" in word for word in process.cmdline())]
 
 
 def test_torn_manifest_is_mended(tmp_path: Path) -> None:
