@@ -146,9 +146,9 @@ class MaskedAutoencoder(nn.Module):
         patches = to_patches(filled, self.patch_size).flatten(2)
         order = torch.argsort((~kept).to(torch.uint8), dim=1, stable=True)
         seen, hidden = order[:, :n_kept], order[:, n_kept:]
-        tokens = self.embed(take_rows(patches, seen)) + self.positions[seen]
+        tokens = self.embed(patches.take_along_dim(seen[..., None], 1)) + self.positions[seen]
         code = self.bridge(self.encoder_norm(self.encoder(tokens)))
-        first = take_rows(patches, hidden)
+        first = patches.take_along_dim(hidden[..., None], 1)
         unknown = self.mask_token + self.guess(first)
         both = torch.cat([code, unknown.to(code.dtype)], dim=1) + self.decoder_positions[order]
         decoded = self.decoder(both)[:, n_kept:]
@@ -164,11 +164,6 @@ class MaskedAutoencoder(nn.Module):
     def describe(self) -> dict[str, Any]:
         """See `Autoencoder.describe`."""
         return {"kind": "small", **asdict(self.shape)}
-
-
-def take_rows(tokens: Tensor, numbers: Tensor) -> Tensor:
-    """tokens[b, numbers[b, i]] as (B, len, d)."""
-    return tokens.gather(1, numbers[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def to_bytes(model: MaskedAutoencoder) -> bytes:

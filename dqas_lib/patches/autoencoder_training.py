@@ -14,7 +14,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape, take_rows
+from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
 from dqas_lib.patches.importance import patch_operator
 from dqas_lib.patches.masks import default_patch_size
 from dqas_lib.training.recipes import schedule
@@ -114,7 +114,8 @@ def train_autoencoder(
         x, kept = next(batches)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             order, dropped = model(x, kept)
-        loss = functional.mse_loss(dropped, take_rows(model.cut(x), order[:, -dropped.shape[1] :]))
+        truth = model.cut(x).take_along_dim(order[:, -dropped.shape[1] :, None], 1)
+        loss = functional.mse_loss(dropped, truth)
         loss.backward()
         update(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
         losses.append(loss.detach())

@@ -86,7 +86,7 @@ class Patchify:
 
 @dataclass(frozen=True, eq=False)
 class Patched:
-    """Images with dropped patches reconstructed; kept (N, G) bool, importance (N, G); no autoencoder if none dropped."""
+    """Images whose dropped patches are reconstructed; kept (N, G) bool, importance (N, G) float32 of their patches."""
 
     images: ImageSet
     kept: np.ndarray
