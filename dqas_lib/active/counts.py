@@ -22,10 +22,8 @@ class Counts(Protocol):
     def divide(self, view: View, best: np.ndarray, estimate: Estimates) -> Division:
         """(C,) weights >= 0 of the counts, and (C,) what they were decided on.
 
-        Args:
-            view: The round.
-            best: Positions of as many candidates as the round selects, those of the largest utility.
-            estimate: Gives what an estimator says in this round.
+        best: positions of as many candidates as the round selects, those of the largest utility; estimate: gives what
+        an estimator says in this round.
         """
 
 
@@ -76,9 +74,7 @@ class GainCounts:
     def __post_init__(self) -> None:
         number("GainCounts: shrink", self.shrink, 0, 1)
         if isinstance(self.estimator, type) or not isinstance(self.estimator, Estimator):
-            raise InputError(
-                f"GainCounts: estimator is an object with a name, called with a view; got {self.estimator!r}"
-            )
+            raise InputError(f"GainCounts: estimator is an object such as Ridge() or Retrain(); got {self.estimator!r}")
 
     def divide(self, view: View, best: np.ndarray, estimate: Estimates) -> Division:
         """See `Counts`."""
@@ -91,12 +87,8 @@ class GainCounts:
 def shares_by_gain(gain: np.ndarray, counts: np.ndarray, exponent: float = 0.5) -> np.ndarray:
     """(C,) shares of the counts at which all classes would gain equally from one more image [ours].
 
-    A gain falls as n^-(1 + exponent) (a power-law learning curve), so equal gains are reached at n_c in proportion to
-    counts_c gain_c^(1 / (1 + exponent)). A gain <= 0 is noise about zero: such a class gets nothing new.
-
-    Args:
-        gain: (C,) error reduction that one more image of each class brings now.
-        counts: (C,) images of each class now.
-        exponent: Of the learning curves.
+    gain: what one more image brings at (C,) `counts`; it falls as n^-(1 + exponent) (a power-law learning curve), so
+    equal gains are reached at n_c in proportion to counts_c gain_c^(1 / (1 + exponent)). A gain <= 0 is noise about
+    zero: such a class gets nothing new.
     """
     return np.maximum(counts, 1) * np.maximum(gain, 0) ** (1 / (1 + exponent))

@@ -70,12 +70,9 @@ class RidgeHead:
     so only d x d matrices of V are needed: the number of validation images does not matter after the fit.
 
     Args:
-        inverse: (d, d) A^-1.
-        weights: (d, C) W.
-        slope: (d, C) V^T (T - V W) / n.
-        curvature: (d, d) V^T V / n.
-        error: The validation error now.
-        penalty: The ridge penalty.
+        inverse, weights: (d, d) A^-1; (d, C) W.
+        slope, curvature: (d, C) V^T (T - V W) / n; (d, d) V^T V / n.
+        error, penalty: The validation error now; the ridge penalty.
     """
 
     inverse: np.ndarray
@@ -96,11 +93,8 @@ class RidgeHead:
     ) -> "RidgeHead":
         """A head fitted to (n, d) features and (n, C) targets, with the penalty of the least validation error.
 
-        Args:
-            features, targets: To fit.
-            validation, truth: (m, d) features and (m, C) targets of the validation images; sums over them are made in
-                the precision of `validation`, all else in float64.
-            penalties: To choose from, as multiples of the mean eigenvalue of X^T X.
+        validation, truth: (m, d) and (m, C) of the validation images; sums over them are made in the precision of
+        `validation`, all else in float64.
         """
         x, v = with_ones(features), with_ones(validation, validation.dtype)
         values, vectors = np.linalg.eigh(x.T @ x)

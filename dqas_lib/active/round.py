@@ -81,13 +81,13 @@ class View:
     """What an estimator sees in one round.
 
     Args:
-        images: All N images.
+        images: All N images, with their labels.
         selected, candidates, validation: Positions: selected so far; (M,) that may be added; that judge.
         pool_seed, number: Seed of the selection, and number of the round.
-        n_learners: L.
-        train: Trains a learner.
+        n_learners, train: L, and what trains them.
         labels_known: False hides the candidates' labels; estimators take the expectation over them.
         samples_wanted: False where only the classes are asked for, so that no candidate need be looked at.
+        made: Learners trained already; a view's copies share it.
     """
 
     images: ImageSet
@@ -100,7 +100,7 @@ class View:
     train: Trainer
     labels_known: bool = True
     samples_wanted: bool = True
-    made: dict[str, Learners] = field(default_factory=dict, repr=False)  # shared by a view's copies
+    made: dict[str, Learners] = field(default_factory=dict, repr=False)
 
     @property
     def labels(self) -> np.ndarray:
@@ -140,8 +140,7 @@ class View:
     def retrained(self, positions: np.ndarray) -> float:
         """Validation loss (nats per image) of a learner trained on these positions."""
         _, logits = self.train(positions, derive(self.pool_seed, "dqas", self.number, "retrain"))
-        judged = log_softmax(logits[self.validation])
-        return float(-judged[np.arange(len(judged)), self.labels[self.validation]].mean())
+        return float(-log_softmax(logits)[self.validation, self.labels[self.validation]].mean())
 
     def onehot(self, positions: np.ndarray) -> np.ndarray:
         """(n, C) float64."""
@@ -153,16 +152,14 @@ class View:
 
     def need(self, name: str, *, labels: bool = False, validation: bool = False) -> None:
         """InputError that names the estimator and what it needs and this round does not have."""
+        lacking = None
         if labels and not self.labels_known:
-            raise InputError(
-                f"estimator {name!r} needs the candidates' labels, and this pool counts as unlabeled: "
-                "use 'margin', 'ridge' or 'gradient', or labels='known'"
-            )
-        if validation and not len(self.validation):
-            raise InputError(
-                f"estimator {name!r} needs validation images, and every class has one image at most: "
-                "use 'margin', or give more images"
-            )
+            lacking = "the candidates' labels, and this pool counts as unlabeled: use 'margin', 'ridge' or 'gradient', "
+            lacking += "or labels='known'"
+        elif validation and not len(self.validation):
+            lacking = "validation images, and every class has one image at most: use 'margin', or give more images"
+        if lacking is not None:
+            raise InputError(f"estimator {name!r} needs {lacking}")
 
     def class_gain(self, reduction: np.ndarray) -> np.ndarray | None:
         """(C,) mean reduction over the candidates of each class; None where labels are hidden. 0 without candidates."""
@@ -186,9 +183,8 @@ def _folds(images: ImageSet, n_folds: int, seed: int) -> np.ndarray:
 class Estimate:
     """Expected error reduction, in the estimator's own unit; larger is better.
 
-    Args:
-        samples: (M,) by each candidate; None: the estimator knows classes only.
-        classes: (C,) by one more image of each class; None: labels are hidden.
+    samples: (M,) by each candidate (None: it knows classes only); classes: (C,) by one more image of each class (None:
+    labels are hidden).
     """
 
     samples: np.ndarray | None

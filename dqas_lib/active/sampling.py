@@ -7,14 +7,10 @@ from dqas_lib.training.features import unit_rows
 
 
 def pick(view: View, utility: np.ndarray, members: np.ndarray, n_picks: int, diversity: float) -> np.ndarray:
-    """The n_picks members of the largest utility, spread out in the feature space of the view's first learner.
+    """The n_picks of (m,) members of the largest utility, spread out in the feature space of the view's first learner.
 
-    Args:
-        view: The round; members are kept apart from each other and from the images of their classes selected so far.
-        utility: (m,) of the members; where some is below 0, as reductions of an estimator are, only the order counts.
-        members: (m,) positions.
-        n_picks: How many to pick.
-        diversity: As in `spread`.
+    They are kept apart from each other and from the images of their classes selected so far. Where some utility is
+    below 0, as reductions of an estimator are, only its order counts.
     """
     if diversity == 0:
         return members[np.argsort(-utility, kind="stable")[:n_picks]]
@@ -32,14 +28,11 @@ def spread(
     """Places of n_picks rows in the order picked, best score first, none like another [ours].
 
     Greedy: the next pick has the largest score * distance^diversity, where distance in [0, 1] is (1 - cosine) / 2 to
-    the nearest one picked or taken: a duplicate has none. Ties to the first row.
+    the nearest one picked or taken: a duplicate has none. Diversity 0 ranks by the score alone. Ties to the first row.
 
     Args:
-        scores: (n,) >= 0, larger is better.
-        features: (n, d).
-        n_picks: How many to pick.
+        scores, features: (n,) >= 0, larger is better; (n, d).
         taken: (m, d) features of what is selected already.
-        diversity: 0 ranks by the score alone.
     """
     if diversity == 0:
         return np.argsort(-scores, kind="stable")[:n_picks]

@@ -6,17 +6,12 @@ loses when its images grow by a factor e. Seeds differ by about a point of a cla
 interval, and a class is named sensitive or stable only where the interval says so.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import generator
-from dqas_lib.data.image_set import ImageSet
-from dqas_lib.training.probabilities import class_error, ensemble_probabilities
-from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import train
 
 EXPONENTS = np.concatenate([np.arange(0.05, 1.0, 0.05), np.arange(1.0, 2.01, 0.1)])
 
@@ -36,44 +31,6 @@ class Pilots:
     errors: np.ndarray
     recall: np.ndarray
     accuracy: np.ndarray
-
-
-def run_pilots(
-    choose: Callable[[float, int], ImageSet],
-    validation: ImageSet,
-    ratios: Sequence[float],
-    seeds: Sequence[int],
-    *,
-    setting: Setting | None = None,
-    training_seed: Callable[[float, int], int] = lambda ratio, seed: seed,
-) -> Pilots:
-    """Train on choose(ratio, seed) for every ratio and seed, and read every class's error on the validation images.
-
-    Args:
-        choose: Gives the subset, by any selection method.
-        validation: Images no subset holds.
-        ratios, seeds: At least one each; a learning curve needs two ratios.
-        setting: Of the trainings.
-        training_seed: The seed of a training at (ratio, seed); by default seeds are paired over the ratios.
-
-    Raises:
-        InputError: When there is nothing to train, or a training diverges.
-    """
-    if not len(ratios) or not len(seeds):
-        raise InputError(f"pilots need at least one ratio and one seed; got {list(ratios)!r}, {list(seeds)!r}")
-    shape = (len(seeds), len(ratios), validation.n_classes)
-    sizes, errors, recall, accuracy = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape[:2])
-    for s, seed in enumerate(seeds):
-        for r, ratio in enumerate(ratios):
-            subset = choose(ratio, seed)
-            result = train(subset, setting=setting, seed=training_seed(ratio, seed), evaluate_on=validation)
-            if not np.isfinite(result.logits).all():
-                raise InputError("logits of a pilot are NaN or infinite: its training diverged; lower the recipe's lr")
-            probabilities = ensemble_probabilities(result.logits[None])
-            sizes[s, r] = subset.class_counts
-            errors[s, r] = class_error(probabilities, validation.labels, validation.n_classes)
-            recall[s, r], accuracy[s, r] = result.recall, result.accuracy
-    return Pilots(sizes.mean(axis=0), errors, recall, accuracy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +65,9 @@ class ClassCurves:
     def sensitivity(self, n: np.ndarray | float, *, relative: bool = False, confidence: float = 0.95) -> Sensitivity:
         """Points of error (in [0, 1]) each class loses per e-fold of data, at n images per class, with its interval.
 
-        The interval is Student's t with S - 1 degrees of freedom times the spread of the bootstrap copies, widened by
-        sqrt(S / (S - 1)), because S resampled seeds vary less than S new ones; NaN for one seed.
-
-        Args:
-            n: Images per class.
-            relative: Minus the mean over the classes, so that 0 is an ordinary class.
-            confidence: Of the interval.
+        relative: minus the mean over the classes, so that 0 is an ordinary class. The interval is Student's t with
+        S - 1 degrees of freedom times the spread of the bootstrap copies, widened by sqrt(S / (S - 1)), because S
+        resampled seeds vary less than S new ones; NaN for one seed.
         """
         a, b, _ = self.copies
         value, spread = self.a * self.b * n**-self.b, a * b * n**-b
@@ -137,17 +90,16 @@ class ClassCurves:
 def fit_curves(
     sizes: np.ndarray, errors: np.ndarray, *, shared_exponent: bool = True, n_copies: int = 200, seed: int = 0
 ) -> ClassCurves:
-    """Bounded least-squares power laws, and bootstrap copies over seeds [ours].
+    """Bounded least-squares power laws, and `n_copies` bootstrap copies over seeds [ours].
 
-    For every exponent of a grid in [0.05, 2] the best a >= 0 and e >= 0 have a closed form; the exponent with the least
-    squared error is taken.
+    For every exponent of a grid in [0.05, 2] the best a >= 0 and e >= 0 have a closed form; that of the least squared
+    error is taken.
 
     Args:
         sizes: (R, C) images of each class, R >= 2 different ones.
         errors: (S, R, C) in [0, 1].
         shared_exponent: One for all classes (three sizes hardly tell a, b and e apart in a class), or one per class.
-        n_copies: T, bootstrap copies.
-        seed: Of the bootstrap.
+        n_copies, seed: Of the bootstrap.
     """
     sizes, errors = np.asarray(sizes, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     if errors.ndim != 3 or errors.shape[1:] != sizes.shape or not len(errors):

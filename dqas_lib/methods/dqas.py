@@ -1,6 +1,6 @@
 """Dataset Quantization with Active Learning based Adaptive Sampling: the method, stage by stage."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -8,19 +8,17 @@ import numpy as np
 
 from dqas_lib.active.counts import Counts, ErrorCounts, FreeCounts
 from dqas_lib.active.estimators import Margin, TrueMargin
-from dqas_lib.active.round import Estimate, Estimator, Rounds, View
+from dqas_lib.active.round import Estimator, Learners, Rounds, View
 from dqas_lib.active.sampling import pick
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.budget.initialization import Initialization, Proportional
-from dqas_lib.budget.sensitivity import Pilots, run_pilots
 from dqas_lib.core.checks import number, one_of, whole_number
 from dqas_lib.core.digests import digest
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive, generator
-from dqas_lib.data.image_set import ImageSet
 from dqas_lib.methods.base import Choice, draw_from_bins, draw_within_classes, options, parts, register
 from dqas_lib.pool import Pool
-from dqas_lib.training.recipes import scaled
+from dqas_lib.training.probabilities import class_error
 
 # what each part must be, and how to give one
 PARTS: dict[str, tuple[Any, str]] = {
@@ -112,17 +110,12 @@ class DQAS:
         selected, stages = [initial], []
 
         # Active rounds, each kept in the store under the method, the budget and what was selected before it.
-        for round_number in range(1, n_rounds + 1):
+        code, key = tuple(type(part) for part in parts(self)), {"method": options(self), "budget": budget}
+        for index in range(1, n_rounds + 1):
             before = np.concatenate(selected)
-            target = n_initial + round((total - n_initial) * round_number / n_rounds)
-            key = {
-                "method": options(self),
-                "budget": budget,
-                "round": round_number,
-                "selected": digest(before.tobytes()),
-            }
-            code = tuple(type(part) for part in parts(self))
-            stages.append(pool.stage("round", key, partial(self._round, split, before, round_number, target), code))
+            target = n_initial + round((total - n_initial) * index / n_rounds)
+            settings = {**key, "round": index, "selected": digest(before.tobytes())}
+            stages.append(pool.stage("round", settings, partial(self._round, split, before, index, target), code))
             selected.append(stages[-1]["added"])
 
         if budget > total:
@@ -131,8 +124,8 @@ class DQAS:
             added = draw_within_classes(pool, split.validation, quotas, use="dqas, held out")
             selected[-1] = np.concatenate([selected[-1], added])
         round_of = np.full(len(images), -1)
-        for round_number, positions in enumerate(selected):
-            round_of[positions] = round_number
+        for index, positions in enumerate(selected):
+            round_of[positions] = index
         trace |= {"round": round_of, "counts": np.cumsum([split.counts(positions) for positions in selected], axis=0)}
         trace["scores"] = np.array([stage["scores"] for stage in stages], np.float32).reshape(-1, len(images))
         trace["gains"] = np.array([stage["gains"] for stage in stages]).reshape(-1, images.n_classes)
@@ -151,48 +144,40 @@ class DQAS:
         bins = pool.bins(self.bins)
         return draw_from_bins(pool, bins, candidates, counts, use="dqas"), {"bin": bins.bin, "rank": bins.rank}
 
-    def _round(self, split: "_Split", before: np.ndarray, number: int, target: int) -> dict[str, np.ndarray]:
+    def _round(self, split: "_Split", before: np.ndarray, index: int, target: int) -> dict[str, np.ndarray]:
         """Train learners, estimate the error reduction, set the class counts, pick the samples.
 
         Gives added: positions; scores: (N,) of the candidates, else NaN; gains: (C,) that set the counts.
         """
-        labels, known = split.pool.images.labels, self.labels == "known"
-        scores, gains = np.full(len(labels), np.nan, np.float32), np.full(split.pool.images.n_classes, np.nan)
-        n_new = target - len(before)
-        if not n_new:
-            return {"added": before[:0], "scores": scores, "gains": gains}
-        view = split.view(before, number, self.rounds or Rounds(), labels_known=known)
-        estimate = self.samples(view)
-        utility = np.asarray(estimate.samples)
-        if utility.shape != view.candidates.shape:
-            raise InputError(f"estimator {self.samples.name!r} gave {utility.shape}, not a number per candidate")
-        scores[view.candidates] = utility
-        if not known:
-            added = pick(view, utility, view.candidates, n_new, self.diversity)
-            return {"added": added, "scores": scores, "gains": gains}
-
-        def estimated(by: Estimator) -> Estimate:
-            return estimate if by == self.samples else by(replace(view, samples_wanted=False))
-
-        best = view.candidates[np.argsort(-utility, kind="stable")[:n_new]]
-        weights, gains = self.counts.divide(view, best, estimated)
-        sizes = split.counts(split.candidates)
-        weights = self._dealt(np.where(sizes > 0, weights, 0), split.pool.seed)
-        wanted = largest_remainder(weights, target, caps=sizes, floors=view.counts) - view.counts
-        picked = []
-        for label in np.flatnonzero(wanted):
-            members = view.candidates[labels[view.candidates] == label]
-            picked.append(pick(view, scores[members], members, int(wanted[label]), self.diversity))
-        return {"added": np.concatenate(picked), "scores": scores, "gains": gains}
+        view = split.view(before, index, self.rounds or Rounds(), labels_known=self.labels == "known")
+        scores, gains = np.full(len(view.labels), np.nan, np.float32), np.full(view.n_classes, np.nan)
+        added, n_new = [before[:0]], target - len(before)
+        if n_new:
+            estimate = self.samples(view)
+            utility = np.asarray(estimate.samples)
+            if utility.shape != view.candidates.shape:
+                raise InputError(f"estimator {self.samples.name!r} gave {utility.shape}, not a number per candidate")
+            scores[view.candidates] = utility
+        if n_new and not view.labels_known:
+            added.append(pick(view, utility, view.candidates, n_new, self.diversity))
+        elif n_new:
+            best = view.candidates[np.argsort(-utility, kind="stable")[:n_new]]
+            asked = replace(view, samples_wanted=False)
+            weights, gains = self.counts.divide(view, best, lambda by: estimate if by == self.samples else by(asked))
+            sizes = split.counts(split.candidates)
+            weights = self._dealt(np.where(sizes > 0, weights, 0), split.pool.seed)
+            wanted = largest_remainder(weights, target, caps=sizes, floors=view.counts) - view.counts
+            for label in np.flatnonzero(wanted):
+                members = view.candidates[view.labels[view.candidates] == label]
+                added.append(pick(view, scores[members], members, int(wanted[label]), self.diversity))
+        return {"added": np.concatenate(added), "scores": scores, "gains": gains}
 
     def _dealt(self, weights: np.ndarray, seed: int) -> np.ndarray:
         """The weights, or with `shuffle_counts` the weights dealt to other classes (each one to another)."""
-        if not self.shuffle_counts:
-            return weights
         order = generator(seed, "dqas", "shuffled counts").permutation(len(weights))
         dealt = np.empty_like(weights)
         dealt[order] = weights[np.roll(order, 1)]
-        return dealt
+        return dealt if self.shuffle_counts else weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,41 +192,37 @@ class _Split:
         """(C,) images of each class among these."""
         return np.bincount(self.pool.images.labels[positions], minlength=self.pool.images.n_classes)
 
-    def run_pilots(self, ratios: tuple[float, ...], seeds: int, learner_scale: float) -> Pilots:
-        """Learners trained on class-balanced random subsets of the candidates, kept in the store."""
-        pool, sizes = self.pool, self.counts(self.candidates)
+    def train(self, scale: float, positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N, d) features and (N, C) logits by a learner trained on these images."""
+        learner = self.pool.train(self.pool.images.take(positions), seed=seed, scale=scale)
+        outputs = self.pool.outputs(learner.network)
+        return outputs["features"], outputs["logits"]
 
-        def seed_of(ratio: float, pilot: int) -> int:
-            return derive(pool.seed, "dqas pilot", str(ratio), pilot)
+    def view(self, selected: np.ndarray, index: int, rounds: Rounds, *, labels_known: bool) -> View:
+        """What estimators see in a round."""
+        left, pool = self.candidates[~np.isin(self.candidates, selected)], self.pool
+        train = partial(self.train, rounds.learner_scale)
+        return View(
+            pool.images, selected, left, self.validation, pool.seed, index, rounds.learners, train, labels_known
+        )
 
-        def subset(ratio: float, pilot: int) -> ImageSet:
-            counts = largest_remainder(sizes > 0, max(1, round(ratio * len(self.candidates))), caps=sizes)
-            drawing = replace(pool, seed=seed_of(ratio, pilot))
-            return pool.images.take(draw_within_classes(drawing, self.candidates, counts, use="pilot"))
+    def run_pilots(self, ratios: tuple[float, ...], seeds: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """(R, C) sizes of class-balanced random subsets, and (S, R, C) validation errors; kept in the store."""
+        caps, n = self.counts(self.candidates), len(self.candidates)
+        sizes = np.array([largest_remainder(caps > 0, max(1, round(ratio * n)), caps=caps) for ratio in ratios])
 
         def compute() -> dict[str, np.ndarray]:
-            setting = pool.setting.replace(recipe=scaled(pool.setting.recipe, learner_scale))
-            judges = pool.images.take(self.validation)
-            return asdict(run_pilots(subset, judges, ratios, range(seeds), setting=setting, training_seed=seed_of))
+            runs = [
+                [self._pilot(*row, seed, scale) for row in zip(ratios, sizes, strict=True)] for seed in range(seeds)
+            ]
+            return {"errors": np.array(runs)}
 
-        key = {
-            "ratios": ratios,
-            "seeds": seeds,
-            "scale": learner_scale,
-            "validation": digest(self.validation.tobytes()),
-        }
-        return Pilots(**pool.stage("pilots", key, compute, (DQAS,)))
+        key = {"ratios": ratios, "seeds": seeds, "scale": scale, "validation": digest(self.validation.tobytes())}
+        return sizes, self.pool.stage("pilots", key, compute, (DQAS,))["errors"]
 
-    def view(self, selected: np.ndarray, number: int, rounds: Rounds, *, labels_known: bool) -> View:
-        """What estimators see in this round."""
-        pool = self.pool
-
-        def train(positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-            learner = pool.train(pool.images.take(positions), seed=seed, scale=rounds.learner_scale)
-            outputs = pool.outputs(learner.network)
-            return outputs["features"], outputs["logits"]
-
-        left = self.candidates[~np.isin(self.candidates, selected)]
-        return View(
-            pool.images, selected, left, self.validation, pool.seed, number, rounds.learners, train, labels_known
-        )
+    def _pilot(self, ratio: float, counts: np.ndarray, number: int, scale: float) -> np.ndarray:
+        seed, labels = derive(self.pool.seed, "dqas pilot", str(ratio), number), self.pool.images.labels
+        subset = draw_within_classes(replace(self.pool, seed=seed), self.candidates, counts, use="pilot")
+        learner = Learners.trained(partial(self.train, scale), subset, np.full(len(subset), -1), [seed])
+        judged = learner.probabilities[self.validation]
+        return class_error(judged, labels[self.validation], len(counts))

@@ -12,8 +12,10 @@ import torch
 from measure import in_fresh_process, row, seconds_of, time_text
 from plain import naive_graph_cut
 
+from dqas_lib.active.ridge import Ridge
+from dqas_lib.active.round import Learners, View
 from dqas_lib.bins.graph_cut import greedy_graph_cut
-from dqas_lib.data.image_set import DataSet
+from dqas_lib.data.image_set import DataSet, ImageSet
 from dqas_lib.data.load import load_images
 from dqas_lib.training.features import extract, unit_rows
 from dqas_lib.training.recipes import Recipe
@@ -206,6 +208,28 @@ def test_bins_of_one_large_class(benchmark, leave, quick):
             unit=" MB",
         )
     )
+
+
+# ---------------------------------------------------------------------------------------------------- look-ahead
+
+
+@pytest.mark.parametrize(("n_classes", "limit"), [(10, 0.25), (200, 10.0)])
+def test_ridge_look_ahead_for_all_classes(benchmark, leave, quick, n_classes, limit):
+    n_fit, n_validation, n_open = (100, 200, 400) if quick else (1000, 5000, 2000)
+    n = n_fit + n_validation + n_open
+    selected, validation, candidates = np.split(np.arange(n), [n_fit, n_fit + n_validation])
+    features = np.random.default_rng(0).normal(0, 1, (1, n, 512)).astype(np.float32)
+    learners = Learners(features, np.zeros((1, n, n_classes), np.float32), (selected,))
+    names = tuple(str(label) for label in range(n_classes))
+    images = ImageSet(np.zeros((n, 1, 1, 3), np.uint8), np.arange(n) % n_classes, np.arange(n), names, "toy", False)
+    view = View(images, selected, candidates, validation, 0, 1, 1, None, made={"cross-fitted": learners})
+    estimate = benchmark.pedantic(lambda: Ridge()(view), rounds=3, warmup_rounds=1)
+    assert estimate.classes.shape == (n_classes,)
+    seconds = benchmark.stats.stats.median
+    what = (
+        f"ridge: {n_classes} classes and {n_open:,} candidates, d = 512, {n_validation:,} validation images, 1 learner"
+    )
+    leave(row("Look-ahead", what, time_text(seconds), seconds, at_most=limit, unit=" s"))
 
 
 # ---------------------------------------------------------------------------------------------------- training

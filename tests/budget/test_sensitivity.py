@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from planted import TINY, planted
 
-from dqas_lib.budget.sensitivity import fit_curves, run_pilots
+from dqas_lib.budget.sensitivity import fit_curves
 from dqas_lib.core.errors import InputError
-from dqas_lib.methods.random import Random
-from dqas_lib.pool import Pool
+from dqas_lib.experiments.pilots import pilots
 from dqas_lib.training.setting import Setting
 
 SIZES = np.tile(np.array([[10.0], [20.0], [40.0], [80.0]]), (1, 3))
@@ -87,16 +86,11 @@ def test_pilots_find_planted_sensitive_classes():
     images = planted(0)
     rest, validation = images.hold_out(0.3, 0)
     recipe = replace(TINY, steps=60, pad=0.0)
-
-    def choose(ratio, seed):
-        pool = Pool(rest, seed=seed)
-        return rest.take(Random().select(pool, round(ratio * len(rest))).positions)
-
-    pilots = run_pilots(choose, validation, [0.08, 0.16, 0.32], [0, 1, 2], setting=Setting(recipe=recipe))
-    assert pilots.errors.shape == pilots.recall.shape == (3, 3, 6)
-    assert pilots.sizes[:, 0].tolist() == [4, 8, 16]
-    assert pilots.accuracy[:, 2].mean() > pilots.accuracy[:, 0].mean()
-    curves = fit_curves(pilots.sizes, pilots.errors)
+    runs = pilots(rest, validation, "random", [0.08, 0.16, 0.32], [0, 1, 2], Setting(recipe=recipe))
+    assert runs.errors.shape == runs.recall.shape == (3, 3, 6)
+    assert runs.sizes[:, 0].tolist() == [4, 8, 16]
+    assert runs.accuracy[:, 2].mean() > runs.accuracy[:, 0].mean()
+    curves = fit_curves(runs.sizes, runs.errors)
     found = curves.sensitivity(8.0).value
     assert set(np.argsort(found)[-2:]) == {1, 4}
     assert set(np.flatnonzero(curves.named(8.0) == 1)) <= {1, 4}
@@ -109,12 +103,3 @@ def test_bad_values_are_refused():
         fit_curves(SIZES[:1].repeat(4, 0), np.zeros((1, 4, 3)))
     with pytest.raises(InputError, match="3 errors are NaN or infinite"):
         fit_curves(SIZES, np.where(np.arange(4)[:, None] == 1, np.nan, np.zeros((1, 4, 3))))
-    with pytest.raises(InputError, match=r"at least one ratio and one seed; got \[\], \[0\]"):
-        run_pilots(lambda ratio, seed: None, None, [], [0])
-
-
-def test_a_pilot_that_diverges_is_named():
-    images = planted(0)
-    setting = Setting(recipe=replace(TINY, lr=1e25))
-    with pytest.raises(InputError, match="logits of a pilot are NaN or infinite: its training diverged"):
-        run_pilots(lambda ratio, seed: images, images, [0.1], [0], setting=setting)

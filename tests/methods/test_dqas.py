@@ -22,7 +22,7 @@ from dqas_lib.quantize import quantize
 from dqas_lib.training.setting import Setting
 
 FAST = DQAS(bins=3, rounds=Rounds(2, learners=1))
-INITIALIZATIONS = (Proportional(), Equal(), ByError(0.4, seeds=1), Curves((0.2, 0.4), seeds=1))
+INITIALIZATIONS = (Proportional(), Equal(), ByError((0.4,), seeds=1), Curves((0.2, 0.4), seeds=1))
 COUNTS = (ErrorCounts(), FreeCounts(), EqualCounts(), *map(GainCounts, ESTIMATORS.values()))
 SAMPLES = (Margin(), TrueMargin(), Ridge(), Gradient(), RandomSamples())
 
@@ -184,7 +184,6 @@ def test_other_options_go_their_own_way_and_pilots_are_shared(blobs, tmp_path, m
     first = quantize(blobs, 0.4, method=method, setting=setting)
     with monkeypatch.context() as patch:
         sizes = count_trainings(patch)
-        patch.setattr("dqas_lib.budget.sensitivity.train", None)
         quantize(blobs, 0.3, method=method, setting=setting)
         other = quantize(blobs, 0.4, method=replace(method, counts=ErrorCounts(0.25)), setting=setting)
         assert len(sizes) == 2 * 2
@@ -290,14 +289,18 @@ def test_options_that_cannot_be_used_are_refused(changes, message):
     [
         (ErrorCounts, {"shrink": 1.5}, r"ErrorCounts: shrink must be a number in \[0, 1\]; got 1.5"),
         (GainCounts, {"estimator": Ridge(), "shrink": -1}, "GainCounts: shrink must be"),
-        (GainCounts, {"estimator": "ridge"}, "GainCounts: estimator is an object with a name, .*; got 'ridge'"),
+        (
+            GainCounts,
+            {"estimator": "ridge"},
+            r"GainCounts: estimator is an object such as Ridge\(\) or Retrain\(\); got 'ridge'",
+        ),
         (Rounds, {"number": 0}, "Rounds: number must be a whole number >= 1; got 0"),
         (Rounds, {"learners": 0}, "Rounds: learners must be"),
         (Rounds, {"learner_scale": 0}, "Rounds: learner_scale must be a number above 0; got 0"),
-        (ByError, {"ratio": 2}, r"ByError: ratio must be a number in \(0, 1\]; got 2"),
+        (ByError, {"ratios": (2,)}, r"ByError: ratios are at least 1 different ratios in \(0, 1\]; got \(2,\)"),
         (Curves, {"seeds": 0}, "Curves: seeds must be"),
         (Curves, {"shrink": 2}, "Curves: shrink must be"),
-        (Curves, {"ratios": (0.1,)}, "Curves: ratios are at least two ratios"),
+        (Curves, {"ratios": (0.1,)}, r"Curves: ratios are at least 2 different ratios in \(0, 1\]; got \(0.1,\)"),
     ],
 )
 def test_parts_check_themselves(part, options, message):
