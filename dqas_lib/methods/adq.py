@@ -48,9 +48,13 @@ class ADQ:
         sizes = images.class_counts
         counts = largest_remainder(sizes, budget, caps=sizes)
         texture = texture_level(images.images)
-        embedding = pool.stage(
-            "contrastive", {"steps": self.steps}, lambda: {"z": self._embedding(pool)}, (contrastive_embedding,)
-        )["z"]
+
+        def embed() -> dict[str, np.ndarray]:
+            ordered = images.take(pool.by_id)
+            z = contrastive_embedding(ordered, setting=pool.setting, seed=pool.seed, steps=self.steps)
+            return {"z": z[np.argsort(pool.by_id)]}
+
+        embedding = pool.stage("contrastive", {"steps": self.steps}, embed, (contrastive_embedding,))["z"]
         shape = (images.n_classes, self.n_bins)
         rep, div, quota = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64)
         for label in np.flatnonzero(sizes):
@@ -69,11 +73,6 @@ class ADQ:
         trace = {"bin": bins.bin, "rank": bins.rank, "representativeness": rep, "diversity": div, "quota": quota}
         return Choice(np.concatenate(positions), trace=trace)
 
-    def _embedding(self, pool: Pool) -> np.ndarray:
-        images = pool.images.take(pool.by_id)
-        z = contrastive_embedding(images, setting=pool.setting, seed=pool.seed, steps=self.steps)
-        return z[np.argsort(pool.by_id)]
-
 
 def texture_level(images: np.ndarray) -> np.ndarray:
     """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, gray (Rec. 601)."""
@@ -82,11 +81,9 @@ def texture_level(images: np.ndarray) -> np.ndarray:
         gray = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
         x = np.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
         down, right = x[:, 2:] - x[:, :-2], x[:, :, 2:] - x[:, :, :-2]
-        sobel = [
-            2 * down[:, :, 1:-1] + (down[:, :, :-2] + down[:, :, 2:]),
-            2 * right[:, 1:-1] + (right[:, :-2] + right[:, 2:]),
-        ]
-        levels[start : start + 1024] = 0.5 * np.abs(sobel).sum(axis=0).mean(axis=(1, 2))
+        sobel_y = 2 * down[:, :, 1:-1] + (down[:, :, :-2] + down[:, :, 2:])
+        sobel_x = 2 * right[:, 1:-1] + (right[:, :-2] + right[:, 2:])
+        levels[start : start + 1024] = 0.5 * (np.abs(sobel_y) + np.abs(sobel_x)).mean(axis=(1, 2))
     return levels
 
 

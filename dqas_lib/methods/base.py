@@ -61,15 +61,15 @@ register = METHODS.register
 def get_method(method: str | Method | Any) -> Method:
     """A method by its registered name, with its default options, or the given object.
 
-    Raises:
-        InputError: For an unknown name, a class in place of an object, or an object without `name` and `select`.
+    InputError for an unknown name, a class in place of an object, or an object without `name` and `select`.
     """
     if isinstance(method, str):
         found = METHODS[method]
         return found() if isinstance(found, type) else found
     if isinstance(method, type):
         raise InputError(f"{method.__name__} is a class: give an object of it, {method.__name__}()")
-    if not isinstance(getattr(method, "name", None), str) or not callable(getattr(method, "select", None)):
+    name, select = (getattr(method, part, None) for part in ("name", "select"))
+    if not isinstance(name, str) or not callable(select):
         raise InputError(
             f"not a selection method: {method!r} lacks a name or select(pool, budget); the known ones are "
             f"{', '.join(METHODS)}"
@@ -106,11 +106,7 @@ def can_be_kept(method: Method) -> bool:
 
 
 def checked(method: Method, pool: Pool, budget: int) -> Choice:
-    """What the method selects, after checking it.
-
-    Raises:
-        InputError: When it gave anything but `budget` distinct positions in [0, N), or weights that do not fit them.
-    """
+    """What the method selects; InputError for anything but distinct positions in [0, N), and weights that fit them."""
     result, gave = method.select(pool, budget), f"method {method.name!r} gave"
     choice = result if isinstance(result, Choice) else Choice(result)
     try:
@@ -162,22 +158,24 @@ def in_each_group(pool: Pool, budget: int, balance: str, pick: Pick) -> np.ndarr
 
 def by_score(pool: Pool, scores: np.ndarray, budget: int, balance: str) -> np.ndarray:
     """Positions of the images with the largest (N,) scores, per class or over all; ties to the lowest id."""
-    return in_each_group(
-        pool, budget, balance, lambda members, count: np.argsort(-scores[members], kind="stable")[:count]
-    )
+    return in_each_group(pool, budget, balance, lambda rows, count: np.argsort(-scores[rows], kind="stable")[:count])
 
 
 @dataclass(frozen=True)
 class GroupMethod:
     """A method that selects within each class, or with balance "free" within all images. Subclasses give `picker`.
 
-    Args:
-        balance: Images per class: "proportional" to its size, "equal", or "free" (whatever the picks come to).
+    balance: images per class, "proportional" to its size, "equal", or "free" (whatever the picks come to). As a class
+    is made it gets its `name` and `needs`: `class Herding(GroupMethod, name="herding", needs=("features",))`.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
     balance: str = "proportional"
+
+    def __init_subclass__(cls, name: str = "", needs: tuple[str, ...] | None = None) -> None:
+        super().__init_subclass__()
+        cls.name, cls.needs = name or cls.name, cls.needs if needs is None else needs
 
     def __post_init__(self) -> None:
         one_of("balance", self.balance, BALANCES)

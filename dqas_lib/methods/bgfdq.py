@@ -1,7 +1,6 @@
 """BGFDQ: dataset quantization without bins, by the nearest neighbors of every image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from dqas_lib.pool import Pool
 
 @register
 @dataclass(frozen=True)
-class BGFDQ(GroupMethod):
+class BGFDQ(GroupMethod, name="bgfdq", needs=("features",)):
     """Bin-generation-free dataset quantization's neighbor-aware selection [Deng et al., CVPR 2026; details ours].
 
     Definition: within a class, find every image's k nearest neighbors; take the image that covers most of what is not
@@ -25,8 +24,6 @@ class BGFDQ(GroupMethod):
     neighbors: k, or None for the rule above. Needs: features. Cost: O(n^2 d) in blocks, then O(n) per pick.
     """
 
-    name: ClassVar[str] = "bgfdq"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
     neighbors: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
 """Cal: contrastive examples, alike in features to images that are predicted otherwise."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ _BLOCK = 512
 
 @register
 @dataclass(frozen=True)
-class Cal(ScoreMethod):
+class Cal(ScoreMethod, name="cal", needs=("features", "logits")):
     """Contrastive Active Learning [Margatina et al., EMNLP 2021, Algorithm 1].
 
     Definition: the largest (1/k) sum over the k nearest neighbors i in feature space of KL(p_i | p_x). The neighbors
@@ -25,8 +24,6 @@ class Cal(ScoreMethod):
     (Public code picks the lowest divergence.)
     """
 
-    name: ClassVar[str] = "cal"
-    needs: ClassVar[tuple[str, ...]] = ("features", "logits")
     neighbors: int = 10
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
 """CCS: coverage-centric selection, the same number from every stratum of difficulty."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from dqas_lib.training.dynamics import area_under_margin
 
 @register
 @dataclass(frozen=True)
-class CCS(GroupMethod):
+class CCS(GroupMethod, name="ccs", needs=("labels", "dynamics")):
     """Coverage-centric Coreset Selection [Zheng et al., ICLR 2023, Algorithm 1].
 
     Definition: leave out the fraction `hard` of the hardest images (mislabeled ones are among them), cut the range of
@@ -25,8 +24,6 @@ class CCS(GroupMethod):
     Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
     """
 
-    name: ClassVar[str] = "ccs"
-    needs: ClassVar[tuple[str, ...]] = ("labels", "dynamics")
     balance: str = "free"
     hard: float = 0.3
     strata: int = 50

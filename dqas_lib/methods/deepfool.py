@@ -1,7 +1,7 @@
 """DeepFool: the images that the smallest change of pixels carries over the decision boundary."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from dqas_lib.training.train import threads, train
 
 @register
 @dataclass(frozen=True)
-class DeepFool(ScoreMethod):
+class DeepFool(ScoreMethod, name="deepfool", needs=("network",)):
     """DeepFool [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2].
 
     Definition: the smallest L2 norm of a perturbation of the pixels that changes the network's prediction. From x, go
@@ -26,8 +26,6 @@ class DeepFool(ScoreMethod):
     Cost: (rivals + 1) backward passes per step over the images that still resist.
     """
 
-    name: ClassVar[str] = "deepfool"
-    needs: ClassVar[tuple[str, ...]] = ("network",)
     rivals: int = 4
     steps: int = 10
     overshoot: float = 0.02

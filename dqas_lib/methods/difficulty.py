@@ -1,7 +1,6 @@
 """Methods that select what was hard while a network was trained: Forgetting, GraNd, EL2N."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from dqas_lib.training.dynamics import forgetting_events
 
 @register
 @dataclass(frozen=True)
-class Forgetting(ScoreMethod):
+class Forgetting(ScoreMethod, name="forgetting", needs=("labels", "dynamics")):
     """Forgetting events [Toneva et al., ICLR 2019].
 
     Definition: the most changes from right to wrong between one checkpoint of the training and the next; an image that
@@ -24,8 +23,6 @@ class Forgetting(ScoreMethod):
     (Public code gives never-learned images 0, the minimum.)
     """
 
-    name: ClassVar[str] = "forgetting"
-    needs: ClassVar[tuple[str, ...]] = ("labels", "dynamics")
     checkpoints: int = 20
 
     def scores(self, pool: Pool) -> np.ndarray:
@@ -43,10 +40,9 @@ class Forgetting(ScoreMethod):
 
 
 @dataclass(frozen=True)
-class _EarlyScore(ScoreMethod):
+class _EarlyScore(ScoreMethod, needs=("labels", "dynamics")):
     """The mean of a score of the dynamics, named as the method, over networks trained for a short time."""
 
-    needs: ClassVar[tuple[str, ...]] = ("labels", "dynamics")
     networks: int = 3
     early: float = 0.2
 
@@ -63,7 +59,7 @@ class _EarlyScore(ScoreMethod):
 
 @register
 @dataclass(frozen=True)
-class GraNd(_EarlyScore):
+class GraNd(_EarlyScore, name="grand"):
     """GraNd, the gradient norm [Paul et al., NeurIPS 2021, Definition 2.1].
 
     Definition: the largest E |gradient of the loss at x|, over networks trained for a short time. Here the gradient of
@@ -72,16 +68,12 @@ class GraNd(_EarlyScore):
     Needs: labels, dynamics. Cost: networks * early trainings and as many passes over the images.
     """
 
-    name: ClassVar[str] = "grand"
-
 
 @register
 @dataclass(frozen=True)
-class EL2N(_EarlyScore):
+class EL2N(_EarlyScore, name="el2n"):
     """EL2N, the error L2 norm [Paul et al., NeurIPS 2021, Definition 2.2].
 
     Definition: the largest E |softmax - onehot|, over `networks` networks trained for a fraction `early` of the recipe.
     Needs: labels, dynamics (the same as GraNd's). Cost: as GraNd.
     """
-
-    name: ClassVar[str] = "el2n"

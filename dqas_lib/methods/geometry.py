@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,17 +17,13 @@ Distances = Callable[[int], np.ndarray]
 
 @register
 @dataclass(frozen=True)
-class Herding(GroupMethod):
+class Herding(GroupMethod, name="herding", needs=("features",)):
     """Herding [Welling, ICML 2009; as in iCaRL, Rebuffi et al., CVPR 2017, Algorithm 4].
 
     Definition: with mu the mean feature of the class, pick k + 1 is
     argmin_j | mu - (z_j + sum of the k selected z) / (k + 1) |, without replacement. Unit features (iCaRL).
-    Needs: features. Cost: O(n d) per pick, memory O(n d).
-    (A sign error, seen in public code, picks the farthest instead.)
+    Needs: features. Cost: O(n d) per pick. (A sign error, seen in public code, picks the farthest instead.)
     """
-
-    name: ClassVar[str] = "herding"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
 
     def picker(self, pool: Pool) -> Pick:
         """See `GroupMethod.picker`."""
@@ -56,45 +51,39 @@ def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
 
 @register
 @dataclass(frozen=True)
-class KCenter(GroupMethod):
+class KCenter(GroupMethod, name="k-center", needs=("features",)):
     """k-Center Greedy [Sener and Savarese, ICLR 2018, Algorithm 1; Gonzalez 1985: within twice the best radius].
 
     Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed. Needs: features (as they are).
     Cost: O(n d) per pick, memory O(n d).
     """
 
-    name: ClassVar[str] = "k-center"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
-
     def picker(self, pool: Pool) -> Pick:
         """See `GroupMethod.picker`."""
         return lambda rows, count: farthest_first(
-            squared_distances(pool.features[rows]), count, first_drawn(pool, rows, self.name)
+            squared_distances(pool.features[rows]), count, _first(pool, rows, self)
         )
 
 
 @register
 @dataclass(frozen=True)
-class ContextualDiversity(GroupMethod):
+class ContextualDiversity(GroupMethod, name="contextual-diversity", needs=("logits",)):
     """Contextual Diversity [Agarwal et al., ECCV 2020, Section 3; one image, one prediction, as in DeepCore].
 
     Definition: farthest-first under d(i, j) = KL(p_i | p_j) / 2 + KL(p_j | p_i) / 2 of the predicted probabilities,
     from a first image drawn by the seed. Needs: logits. Cost: O(n C) per pick.
     """
 
-    name: ClassVar[str] = "contextual-diversity"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-
     def picker(self, pool: Pool) -> Pick:
         """See `GroupMethod.picker`."""
         return lambda rows, count: farthest_first(
-            symmetric_divergences(pool.logits[rows]), count, first_drawn(pool, rows, self.name)
+            symmetric_divergences(pool.logits[rows]), count, _first(pool, rows, self)
         )
 
 
-def first_drawn(pool: Pool, members: np.ndarray, use: str) -> int:
-    """A place within `members` drawn by the seed."""
-    return int(generator(pool.seed, use, "first", int(pool.images.labels[members[0]])).integers(len(members)))
+def _first(pool: Pool, members: np.ndarray, method: GroupMethod) -> int:
+    label = int(pool.images.labels[members[0]])
+    return int(generator(pool.seed, method.name, "first", label).integers(len(members)))
 
 
 def squared_distances(features: np.ndarray) -> Distances:

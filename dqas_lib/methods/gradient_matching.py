@@ -1,7 +1,6 @@
 """Methods that match last-layer gradients: CRAIG, GradMatch (of the class), GLISTER (of validation images)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import scipy
@@ -16,10 +15,8 @@ from dqas_lib.training.probabilities import logit_gradients
 
 
 @dataclass(frozen=True)
-class _Weighted(GroupMethod):
+class _Weighted(GroupMethod, needs=("labels", "gradients")):
     """A method that selects weighted gradients of each class. Subclasses give `match`."""
-
-    needs: ClassVar[tuple[str, ...]] = ("labels", "gradients")
 
     def match(self, gradients: Gradients, n_picks: int) -> tuple[np.ndarray, np.ndarray]:
         """(n_picks,) positions in the order picked, and their weights >= 0."""
@@ -28,16 +25,18 @@ class _Weighted(GroupMethod):
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Weights: of the loss; none when all are 0."""
         pool.check(self)
-        members, counts = zip(*groups(pool, budget, self.balance), strict=True)
-        matches = [self.match(pool.gradients.take(rows), count) for rows, count in zip(members, counts, strict=True)]
-        positions = np.concatenate([rows[order] for rows, (order, _) in zip(members, matches, strict=True)])
-        weights = np.concatenate([weights for _, weights in matches])
-        return Choice(positions, weights=weights if weights.any() else None)
+        positions, weights = [], []
+        for members, count in groups(pool, budget, self.balance):
+            order, weight = self.match(pool.gradients.take(members), count)
+            positions.append(members[order])
+            weights.append(weight)
+        any_weight = any(weight.any() for weight in weights)
+        return Choice(np.concatenate(positions), weights=np.concatenate(weights) if any_weight else None)
 
 
 @register
 @dataclass(frozen=True)
-class Craig(_Weighted):
+class Craig(_Weighted, name="craig"):
     """CRAIG: medoids in gradient space [Mirzasoleiman et al., ICML 2020, Algorithm 1].
 
     Definition: greedy minimization of sum_i min_{j in S} |G_i - G_j| over the gradients, as facility location with
@@ -45,8 +44,6 @@ class Craig(_Weighted):
     G: last-layer gradients, distances from the factorized inner products, image by image (a last batch of another
     size changes nothing). Needs: labels, gradients. Cost: as facility location, with C + d in the place of d.
     """
-
-    name: ClassVar[str] = "craig"
 
     def match(self, gradients: Gradients, n_picks: int) -> tuple[np.ndarray, np.ndarray]:
         """Greedy medoids, and how many gradients each is nearest to."""
@@ -73,7 +70,7 @@ def closeness(gradients: Gradients) -> Columns:
 
 @register
 @dataclass(frozen=True)
-class GradMatch(_Weighted):
+class GradMatch(_Weighted, name="gradmatch"):
     """GradMatch [Killamsetty et al., ICML 2021, Algorithm 2: orthogonal matching pursuit].
 
     Definition: orthogonal matching pursuit of T = sum_i G_i: pick argmax_j <T - sum w G, G_j>, then set all weights to
@@ -82,7 +79,6 @@ class GradMatch(_Weighted):
     Needs: labels, gradients. Cost: O(n C d) and a k x k system per pick.
     """
 
-    name: ClassVar[str] = "gradmatch"
     ridge: float = 0.5
 
     def __post_init__(self) -> None:
@@ -124,7 +120,7 @@ def non_negative_solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 @register
 @dataclass(frozen=True)
-class Glister(GroupMethod):
+class Glister(GroupMethod, name="glister", needs=("labels", "features", "logits")):
     """GLISTER [Killamsetty et al., AAAI 2021, Algorithm 1 with the Taylor approximation].
 
     Definition: greedy; the gain of image j is <sum_{v in val} G_v, G_j> at the current parameters, the first-order fall
@@ -138,8 +134,6 @@ class Glister(GroupMethod):
     O(N C d) per update.
     """
 
-    name: ClassVar[str] = "glister"
-    needs: ClassVar[tuple[str, ...]] = ("labels", "features", "logits")
     validation: float = 0.1
     updates: int = 50
     eta: float = 0.1

@@ -1,7 +1,6 @@
 """Random: every image of a class is as likely as any other."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,15 +11,13 @@ from dqas_lib.pool import Pool
 
 @register
 @dataclass(frozen=True)
-class Random(GroupMethod):
+class Random(GroupMethod, name="random"):
     """Uniform random choice within each class [DQ, as baseline].
 
     Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size (equal on
     balanced data), sum n_c = B exactly; with balance "free", B images drawn from all. Needs: labels (free: none).
     Cost: O(N).
     """
-
-    name: ClassVar[str] = "random"
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""

@@ -1,7 +1,6 @@
 """Methods that maximize a submodular function of the selection: Facility Location, GraphCut."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,16 +14,13 @@ from dqas_lib.training.features import unit_rows
 
 @register
 @dataclass(frozen=True)
-class FacilityLocation(GroupMethod):
+class FacilityLocation(GroupMethod, name="facility-location", needs=("features",)):
     """Facility Location: every image has something similar among the selected [Iyer et al. 2013; as in DeepCore].
 
     Definition: greedy maximization of sum_i max_{j in S} s_ij, s_ij = 1/2 + 1/2 cos(h_i, h_j). Needs: features.
     Cost: O(n^2 d) once, then a few candidates of O(n d) per pick (lazy evaluation); memory O(n d), and up to
-    256 MiB of the kernel.
+    512 MiB of the kernel.
     """
-
-    name: ClassVar[str] = "facility-location"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
 
     def picker(self, pool: Pool) -> Pick:
         """See `GroupMethod.picker`."""
@@ -39,7 +35,7 @@ class FacilityLocation(GroupMethod):
 
 @register
 @dataclass(frozen=True)
-class GraphCut(GroupMethod):
+class GraphCut(GroupMethod, name="graph-cut", needs=("features",)):
     """GraphCut: representative of the pool, and unlike what is selected already [Iyer et al. 2013; as in DeepCore].
 
     Definition: greedy maximization of lambda sum_{i in V, j in S} s_ij - sum_{i, j in S} s_ij, s_ij = 1/2 + 1/2 cos, V
@@ -47,8 +43,6 @@ class GraphCut(GroupMethod):
     pick, memory O(n d).
     """
 
-    name: ClassVar[str] = "graph-cut"
-    needs: ClassVar[tuple[str, ...]] = ("features",)
     lambda_val: float = 1.0
 
     def __post_init__(self) -> None:

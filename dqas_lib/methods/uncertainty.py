@@ -1,7 +1,6 @@
 """Methods that select what a network trained on everything is least sure of: Least Confidence, Entropy, Margin."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,14 +11,11 @@ from dqas_lib.training.probabilities import log_softmax, margin, softmax
 
 @register
 @dataclass(frozen=True)
-class LeastConfidence(ScoreMethod):
+class LeastConfidence(ScoreMethod, name="least-confidence", needs=("logits",)):
     """Least Confidence [Lewis and Gale 1994; Coleman et al., ICLR 2020, for selection].
 
     Definition: the largest 1 - max_k p_k. Needs: logits. Cost: O(N C).
     """
-
-    name: ClassVar[str] = "least-confidence"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) 1 - max_k p_k."""
@@ -28,15 +24,12 @@ class LeastConfidence(ScoreMethod):
 
 @register
 @dataclass(frozen=True)
-class Entropy(ScoreMethod):
+class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
     """Entropy [Shannon 1948; Coleman et al., ICLR 2020, for selection].
 
     Definition: the largest -sum_k p_k ln p_k. Needs: logits. Cost: O(N C).
     (Public code picks the smallest when classes are not balanced.)
     """
-
-    name: ClassVar[str] = "entropy"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) entropies in nats."""
@@ -46,15 +39,12 @@ class Entropy(ScoreMethod):
 
 @register
 @dataclass(frozen=True)
-class Margin(ScoreMethod):
+class Margin(ScoreMethod, name="margin", needs=("logits",)):
     """Margin [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection].
 
     Definition: the smallest p_(1) - p_(2), the difference of the two largest probabilities (1 with one class).
     Needs: logits. Cost: O(N C).
     """
-
-    name: ClassVar[str] = "margin"
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) minus the margins."""
