@@ -25,10 +25,8 @@ from dqas_lib.training.features import check_features, unit_rows
 class Bins:
     """DQ's bins of every class.
 
-    Args:
-        bin: (N,) int64 bin number of each image within its class, 0 the first (densest).
-        rank: (N,) int64 greedy rank within its bin.
-        n_bins: How many bins were asked for (a class with fewer images has fewer).
+    bin: (N,) int64 bin number of each image within its class, 0 the first (densest); rank: (N,) int64 greedy rank
+    within its bin; n_bins: how many bins were asked for (a class with fewer images has fewer).
     """
 
     bin: np.ndarray
@@ -43,14 +41,8 @@ class Bins:
 def fill_bins(n: int, n_bins: int, pick: Callable[[np.ndarray, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Bins of one class of n images: (n,) bin numbers and (n,) ranks within the bin.
 
-    Args:
-        n: Images of the class.
-        n_bins: How many bins. Sizes differ by at most one, larger ones first; with fewer images than bins every image
-            is a bin of its own.
-        pick: Of the positions that are left and the size of a bin: which places among them fill it, in order.
-
-    Raises:
-        InputError: Unless n_bins is a whole number >= 1.
+    Sizes differ by at most one, larger ones first; with fewer images than bins every image is a bin of its own. pick:
+    of the positions that are left and the size of a bin, which places among them fill it, in order.
     """
     whole_number("n_bins", n_bins)
     left = np.arange(n)

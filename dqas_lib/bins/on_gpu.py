@@ -30,19 +30,10 @@ def recursive_bins_on_device(
     device: str | torch.device,
     kernel_bytes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bin numbers and (N,) ranks of the recursive bins of every class, int64.
+    """(N,) bin numbers and (N,) ranks of the recursive bins of every class, int64; arguments as in `make_bins`.
 
-    Args:
-        features: (N, d), scaled to unit rows here.
-        labels: (N,) of any whole numbers.
-        n_bins: Bins per class.
-        lambda_val: Weight of the first sum of the gain.
-        tie: Gains closer than this times the pool's size are equal.
-        device: Where to cut.
-        kernel_bytes: At most this much memory for kernel matrices at a time (0: none are made).
-
-    Raises:
-        InputError: For NaN or infinite features.
+    tie: gains closer than this times the pool's size are equal; kernel_bytes: at most this much memory for kernel
+    matrices at a time (0: none are made). InputError for NaN or infinite features.
     """
     device = torch.device(device)
     z = unit_rows_on(features, device)

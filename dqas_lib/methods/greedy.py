@@ -26,14 +26,8 @@ Columns = Callable[[np.ndarray], np.ndarray]
 def greedy(gain: np.ndarray, n_picks: int, update: Callable[[int], object], *, tie: float = TIE) -> np.ndarray:
     """Greedy order of `n_picks` of n candidates, (n_picks,) int64; what is picked is not picked again.
 
-    Args:
-        gain: (n,) float64 gains of a first pick.
-        n_picks: 0 ... n.
-        update: Called with every pick; changes `gain`, in place, to the gains of the next one.
-        tie: Gains closer than this count as equal.
-
-    Raises:
-        InputError: When n_picks does not lie between 0 and n.
+    gain: (n,) float64 gains of a first pick; update: called with every pick, changes `gain` in place to the gains of
+    the next one; tie: gains closer than this count as equal. InputError when n_picks does not lie between 0 and n.
     """
     if not 0 <= n_picks <= len(gain):
         raise InputError(f"n_picks must lie between 0 and the {len(gain)} rows; got {n_picks!r}")
