@@ -1,11 +1,12 @@
 """Dataset distillation: synthetic images whose features match those of the real ones.
 
-Beside the registry, because nothing is selected: `distil` makes new images, with new ids, trained on like any other.
+Nothing is selected: `distil` makes new images, with new ids, trained on like any other.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from dqas_lib.core.checks import number, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive, generator, torch_generator
 from dqas_lib.data.image_set import ImageSet
@@ -24,7 +26,6 @@ from dqas_lib.training.train import threads
 
 MATCHINGS = ("random", "representative")
 
-
 _TOGETHER = 2048  # real images in one pass: classes are worked on in chunks, so that memory does not grow with C
 
 
@@ -32,14 +33,28 @@ _TOGETHER = 2048  # real images in one pass: classes are worked on in chunks, so
 class Distilled:
     """Synthetic images.
 
-    images: per_class images of each class that has any, with ids "distilled/<class>/<number>"; loss: (steps,) mean
-    squared distance of the class means; settings, seconds: how they were made.
+    Args:
+        images: per_class images of each class that has any, with ids "distilled/<class>/<number>".
+        loss: (steps,) mean squared distance of the class means.
+        settings: How they were made.
+        seconds: They took when they were made.
     """
 
     images: ImageSet
     loss: np.ndarray
     settings: Mapping[str, Any]
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Options:
+    per_class: int
+    matching: str
+    steps: int
+    real_batch: int
+    lr: float
+    interval: int
+    seed: int
 
 
 def distil(
@@ -61,121 +76,104 @@ def distil(
     mirror. [DM: Zhao and Bilen, WACV 2023, Algorithm 1]. Batch normalization takes its statistics from real images and
     is then held fixed; steps are of equal length in every image (gradient over its root mean square), momentum 0.5,
     cosine to zero [ours: DM uses instance normalization and plain SGD].
-
-    matching: "random" draws each class's real batch uniformly; "representative" takes, every `interval` steps, the
-    images closest to the centers of real_batch k-means clusters of the class. [DREAM: Liu et al., ICCV 2023]
-    per_class: synthetic images a class, begun as real ones drawn by the seed; real_batch: real images a class and step;
-    lr: length of the first step in gray levels (None: `step_length`).
     Cost: `steps` passes of C * (real_batch + per_class) images, backward for the synthetic ones.
-    Raises InputError for more images a class than there are, an unknown matching or network, steps < 1, and lr <= 0.
-    """
-    _check(images, per_class, matching, steps, real_batch, interval)
-    lr = step_length(per_class) if lr is None else float(lr)
-    if not 0 < lr < np.inf:
-        raise InputError(f"lr must be a number of gray levels above 0; got {lr!r}")
-    setting = setting or Setting()
-    network, where, store, progress = setting.network, torch.device(setting.device), setting.store, setting.progress
-    settings = {
-        "images": images.fingerprint(),
-        "per_class": int(per_class),
-        "matching": matching,
-        "steps": steps,
-        "real_batch": real_batch,
-        "lr": lr,
-        "interval": interval,
-        "seed": check_seed(seed),
-        "network": network,
-        "device": where.type,
-    }
 
-    def compute() -> dict[str, np.ndarray]:
+    Args:
+        images: The real ones.
+        per_class: Synthetic images per class, begun as real ones drawn by the seed.
+        matching: "random" draws each class's real batch uniformly; "representative" takes, every `interval` steps, the
+            images closest to the centers of real_batch k-means clusters of the class [DREAM: Liu et al., ICCV 2023].
+        steps: Number of them.
+        real_batch: Real images per class and step.
+        lr: Length of the first step in gray levels (None: `step_length`).
+        interval: Steps between two choices of representatives.
+        seed: Of every random draw.
+        setting: Network, device, store; the recipe plays no part.
+
+    Raises:
+        InputError: For more images per class than there are, an unknown matching or network, numbers that are not
+            positive.
+    """
+    whole_number("per_class", per_class)
+    for name, value in {"steps": steps, "real_batch": real_batch, "interval": interval}.items():
+        whole_number(name, value)
+    counts, setting = images.class_counts, setting or Setting()
+    classes, device = np.flatnonzero(counts), torch.device(setting.device)
+    if not len(images):
+        raise InputError("distillation needs images; got an empty set")
+    for label in classes[counts[classes] < per_class]:
+        raise InputError(
+            f"{per_class} distilled images per class were asked for, but class {images.class_names[label]!r} has "
+            f"{counts[label]}: distillation makes fewer images than there are"
+        )
+    options = _Options(
+        per_class=int(per_class),
+        matching=one_of("matching", matching, MATCHINGS),
+        steps=steps,
+        real_batch=real_batch,
+        lr=step_length(per_class) if lr is None else number("lr in gray levels", lr, 0, ends="()"),
+        interval=interval,
+        seed=check_seed(seed),
+    )
+    settings = {"images": images.fingerprint(), **dataclasses.asdict(options), "network": setting.network}
+    settings["device"] = device.type
+
+    def compute() -> dict[str, Any]:
         started = time.perf_counter()
-        with threads(network, where):
-            pixels, loss = _match(
-                images, per_class, matching, steps, real_batch, lr, interval, seed, network, where, progress
-            )
+        with threads(setting.network, device):
+            pixels, loss = _match(images, options, setting)
         return {"images": pixels, "loss": loss, "seconds": np.float64(time.perf_counter() - started)}
 
+    store = setting.store
     found = (
-        compute()
-        if store is None
-        else store.load_or_compute("distilled", settings, compute, device=where.type, code=(distil,))
+        store.load_or_compute("distilled", settings, compute, device=device.type, code=(distil,))
+        if store
+        else compute()
     )
-    labels = np.repeat(_classes(images), per_class)
-    ids = np.array([f"distilled/{label}/{i:05d}" for label in _classes(images) for i in range(per_class)])
-    made = replace(images, images=found["images"], labels=labels, ids=ids, name=f"{images.name} distilled".strip())
+    ids = np.array([f"distilled/{label}/{i:05d}" for label in classes for i in range(per_class)])
+    made = dataclasses.replace(
+        images,
+        images=found["images"],
+        labels=np.repeat(classes, per_class),
+        ids=ids,
+        name=f"{images.name} distilled".strip(),
+    )
     return Distilled(made, found["loss"], settings, float(found["seconds"]))
 
 
 def step_length(per_class: int) -> float:
-    """Length of the first step in gray levels: 3, from 17 images a class on 50 / per_class. [ours]
+    """Length of the first step in gray levels: 3, from 17 images per class on 50 / per_class [ours].
 
     A mean of many images moves when each of them moves little, so plain SGD's step shrinks with 1 / per_class. With
-    steps of 3 gray levels, 100 images a class follow the noise of the real batches: trained on, they fall 10 points
+    steps of 3 gray levels, 100 images per class follow the noise of the real batches: trained on, they fall 10 points
     behind the images they began as (CIFAR-10, images held out of the training set).
     """
     return min(3.0, 50 / per_class)
 
 
-def _check(images: ImageSet, per_class: int, matching: str, steps: int, real_batch: int, interval: int) -> None:
-    if matching not in MATCHINGS:
-        raise InputError(f"matching is one of {', '.join(MATCHINGS)}; got {matching!r}")
-    if isinstance(per_class, bool) or not isinstance(per_class, int | np.integer) or per_class < 1:
-        raise InputError(f"per_class must be a whole number >= 1; got {per_class!r}")
-    if min(steps, real_batch, interval) < 1:
-        raise InputError(
-            f"steps, real_batch and interval must be at least 1; got {steps!r}, {real_batch!r}, {interval!r}"
-        )
-    counts = images.class_counts
-    short = np.flatnonzero((counts > 0) & (counts < per_class))
-    if len(short):
-        name = images.class_names[short[0]]
-        raise InputError(
-            f"{per_class} distilled images a class were asked for, but class {name!r} has {counts[short[0]]}: "
-            "distillation makes fewer images than there are"
-        )
-    if not len(images):
-        raise InputError("distillation needs images; got an empty set")
-
-
-def _classes(images: ImageSet) -> np.ndarray:
-    return np.flatnonzero(images.class_counts)
-
-
-def _match(
-    images: ImageSet,
-    per_class: int,
-    matching: str,
-    steps: int,
-    real_batch: int,
-    lr: float,
-    interval: int,
-    seed: int,
-    network: str,
-    device: torch.device,
-    progress: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+def _match(images: ImageSet, options: _Options, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """(M, H, W, 3) uint8 synthetic images and the (steps,) losses."""
-    by_id = np.argsort(images.ids, kind="stable")
-    members = [by_id[images.labels[by_id] == label] for label in _classes(images)]
+    seed, steps, per_class, real_batch = options.seed, options.steps, options.per_class, options.real_batch
+    device, by_id = torch.device(setting.device), np.argsort(images.ids, kind="stable")
+    members = [by_id[images.labels[by_id] == label] for label in np.flatnonzero(images.class_counts)]
     first = [generator(seed, "distil start", c).permutation(rows)[:per_class] for c, rows in enumerate(members)]
     pixels = torch.from_numpy(images.images).to(device)
     synthetic = pixels[torch.from_numpy(np.concatenate(first)).to(device)].float()
     speed = torch.zeros_like(synthetic)
-    measured = make_network(network, images.n_classes, images.size, seed)
+    measured = make_network(setting.network, images.n_classes, images.size, seed)
     measured.normalize_by(images.images)
-    scale = measured.mean, measured.std
     draws, views = generator(seed, "distil batches"), torch_generator(seed, "distil views")
-    chosen, losses = members, []
+    selected, losses = members, []
     together = max(1, _TOGETHER // real_batch)
-    for step in tqdm(range(steps), desc="distilling", disable=not progress, leave=False):
-        model = _fresh(network, images, members, derive(seed, "distil", step), draws, pixels, scale)
-        if matching == "representative" and step % interval == 0:
-            chosen = [representatives(model, images.images, rows, real_batch, seed) for rows in members]
+    for step in tqdm(range(steps), desc="distilling", disable=not setting.progress, leave=False):
+        model = make_network(setting.network, images.n_classes, images.size, derive(seed, "distil", step))
+        _prepare(model, measured, members, draws, pixels)
+        if options.matching == "representative" and step % options.interval == 0:
+            selected = [representatives(model, images.images, rows, real_batch, seed) for rows in members]
         view = _view(images, views)
         slopes, total = [], 0.0
         for start in range(0, len(members), together):
-            part = chosen[start : start + together]
+            part = selected[start : start + together]
             real = np.concatenate([draws.choice(rows, real_batch, replace=len(rows) < real_batch) for rows in part])
             own = synthetic[start * per_class : (start + len(part)) * per_class].clone().requires_grad_(True)
             with torch.no_grad():
@@ -186,37 +184,27 @@ def _match(
         slope = torch.cat(slopes)
         size = slope.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-20)
         speed = 0.5 * speed + slope / size
-        rate = lr * 0.5 * (1 + np.cos(np.pi * step / steps))
+        rate = options.lr * 0.5 * (1 + np.cos(np.pi * step / steps))
         synthetic = (synthetic - rate * speed).clamp(0, 255)
         losses.append(total / len(members))
     return synthetic.round().to(torch.uint8).cpu().numpy(), np.asarray(losses)
 
 
-def _fresh(
-    network: str,
-    images: ImageSet,
-    members: list[np.ndarray],
-    seed: int,
-    rng: np.random.Generator,
-    pixels: Tensor,
-    scale: tuple[Tensor, Tensor],
-) -> Network:
-    """A new random network that normalizes by `scale`, its batch normalization by statistics of some real images."""
-    model = make_network(network, images.n_classes, images.size, seed)
-    model.mean.copy_(scale[0])
-    model.std.copy_(scale[1])
-    model = model.to(pixels.device)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for layer in norms:
-        layer.momentum = 1.0
-    model.train()
+def _prepare(
+    model: Network, measured: Network, members: list[np.ndarray], draws: np.random.Generator, pixels: Tensor
+) -> None:
+    """Make a new network ready: it normalizes as `measured` does, its batch normalization by some real images."""
+    model.mean.copy_(measured.mean)
+    model.std.copy_(measured.std)
+    model.to(pixels.device).requires_grad_(False).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
     everything = np.concatenate(members)
-    sample = rng.choice(everything, min(256, len(everything)), replace=False)
+    sample = draws.choice(everything, min(256, len(everything)), replace=False)
     with torch.no_grad():
         model.feature_map(pixels[torch.from_numpy(sample).to(pixels.device)])
-    return model.eval()
+    model.eval()
 
 
 def class_means(model: Network, batch: Tensor, n_classes: int) -> Tensor:
@@ -245,8 +233,6 @@ def representatives(model: Network, images: np.ndarray, rows: np.ndarray, k: int
     from sklearn.cluster import KMeans
 
     features = extract(model, images[rows], device=next(model.parameters()).device)
-    centers = (
-        KMeans(k, n_init=1, max_iter=10, random_state=derive(seed, "dream") % 2**32).fit(features).cluster_centers_
-    )
-    squared = (features**2).sum(axis=1)[:, None] - 2 * features @ centers.T
+    clusters = KMeans(k, n_init=1, max_iter=10, random_state=derive(seed, "dream") % 2**32).fit(features)
+    squared = (features**2).sum(axis=1)[:, None] - 2 * features @ clusters.cluster_centers_.T
     return rows[np.unique(squared.argmin(axis=0))]

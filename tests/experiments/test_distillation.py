@@ -123,16 +123,16 @@ def test_the_store_keeps_synthetic_images(few_digits, tmp_path):
 
 
 def test_bad_input(few_digits):
-    with pytest.raises(InputError, match="41 distilled images a class were asked for, but class '0' has 40"):
+    with pytest.raises(InputError, match="41 distilled images per class were asked for, but class '0' has 40"):
         distil(few_digits, 41)
     with pytest.raises(InputError, match="matching is one of random, representative; got 'dream'"):
         distil(few_digits, 1, matching="dream")
     with pytest.raises(InputError, match="per_class must be a whole number >= 1; got 0"):
         distil(few_digits, 0)
-    with pytest.raises(InputError, match="steps, real_batch and interval must be at least 1; got 0"):
+    with pytest.raises(InputError, match="steps must be a whole number >= 1; got 0"):
         distil(few_digits, 1, steps=0)
     for lr in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="lr must be a number of gray levels above 0; got"):
+        with pytest.raises(InputError, match="lr in gray levels must be a number above 0; got"):
             distil(few_digits, 1, lr=lr)
     with pytest.raises(InputError, match="distillation needs images; got an empty set"):
         distil(few_digits.take(np.zeros(0, dtype=np.int64)), 1)
