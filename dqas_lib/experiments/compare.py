@@ -5,8 +5,9 @@ same initial weights and order of the data for every method. Selections and trai
 stopped grid goes on, and a second call with more ratios computes only what is new.
 """
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from dqas_lib.budget.sensitivity import Pilots
 from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
@@ -31,6 +33,7 @@ from dqas_lib.training.recipes import Recipe, get_recipe
 from dqas_lib.training.setting import Setting
 
 FULL = "full"  # the label of training on all images, at ratio 1
+REACHED = ("accuracy", "best_accuracy", "macro_accuracy", "cross_entropy")
 
 Sources = Mapping[str, str | Source] | Sequence[str | Source]
 Theta = float | AdaptiveTheta
@@ -46,11 +49,22 @@ class Comparison:
             patchify, theta (NaN when adaptive), drop, stored_ratio, budget (images the ratio gives), n_images (trained
             on), seed, network, recipe, protocol, accuracy (after the last step), best_accuracy, macro_accuracy (mean
             recall), cross_entropy, selection_seconds, training_seconds.
-        classes: One row per training and class: class, selected (images of it), recall.
+        classes: One row per training and class: class, selected (images of it), recall, missing (mean probability
+            missing at the true class).
     """
 
     rows: pd.DataFrame
     classes: pd.DataFrame
+
+    def pilots(self, method: str) -> Pilots:
+        """The runs of one method as pilots of its learning curves; compare(...) was given validation images as test."""
+        rows = self.classes[self.classes["method"] == method]
+        shape = rows["seed"].nunique(), rows["ratio"].nunique(), rows["class"].nunique()
+        if not len(rows) or len(rows) != np.prod(shape):
+            raise InputError(f"{method!r} has not one training for every seed and ratio: give ratios it can make")
+        sizes, errors, recall = (rows[name].to_numpy().reshape(shape) for name in ("selected", "missing", "recall"))
+        accuracy = self.rows.loc[self.rows["method"] == method, "accuracy"].to_numpy().reshape(shape[:2])
+        return Pilots(sizes.mean(axis=0), errors, recall, accuracy)
 
 
 @dataclass(frozen=True)
@@ -116,30 +130,29 @@ def compare(
     Raises:
         InputError: For anything that cannot be used, before anything runs.
     """
-    setting = setting or Setting()
-    quiet = setting.replace(progress=False)
-    sources = labeled(methods)
+    quiet = (setting := setting or Setting()).replace(progress=False)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
-    whole = [("none", Patchify())]
-    plans = list(_plans(patchify, theta, drop, autoencoder))
+    recipe = get_recipe(evaluate_recipe or setting.recipe)
+    evaluations = [quiet.replace(network=network, recipe=recipe) for network in evaluate_with or [setting.network]]
+    whole, plans = ("none", Patchify()), []
+    for order, rule, fraction in itertools.product(*map(_several, (patchify, drop, theta))):
+        one_of("patchify", order, ORDERS)
+        plan = whole if order == "none" else (order, Patchify(fraction, rule, autoencoder=autoencoder))
+        plans += [plan] if plan not in plans else []
     trials = [
         Trial(label, source, float(ratio), check_seed(seed), quiet, evaluation, order, plan, ratio_kind)
         for seed in seeds
-        for label, source in sources.items()
+        for label, source in labeled(methods).items()
         for ratio in ([1.0] if label == FULL else ratios)
-        for order, plan in (whole if label == FULL or isinstance(source, Maker) else plans)
-        for evaluation in (
-            quiet.replace(network=network, recipe=evaluate_recipe or setting.recipe)
-            for network in evaluate_with or [setting.network]
-        )
+        for order, plan in ([whole] if label == FULL or isinstance(source, Maker) else plans)
+        for evaluation in evaluations
     ]
     for trial in trials:
         _check(data, trial)
     workers = workers_here(str(quiet.device)) if workers is None else workers
     results = _run(data, trials, workers, setting.progress, compute)
-    return Comparison(
-        pd.DataFrame([row for row, _ in results]), pd.DataFrame([row for _, classes in results for row in classes])
-    )
+    classes = [row for _, per_class in results for row in per_class]
+    return Comparison(pd.DataFrame([row for row, _ in results]), pd.DataFrame(classes))
 
 
 def labeled(methods: Sources) -> dict[str, Source]:
@@ -153,19 +166,6 @@ def labeled(methods: Sources) -> dict[str, Source]:
         if labels.count(label) > 1:
             raise InputError(f"several methods are named {label!r}: give a mapping, label -> method")
     return {label: get_source("random" if label == FULL else method) for label, method in items}
-
-
-def _plans(
-    patchify: object, theta: object, drop: object, autoencoder: str | AutoencoderRecipe
-) -> Iterator[tuple[str, Patchify]]:
-    """(order, plan) of every combination; "none" stands once."""
-    for order in _several(patchify):
-        if one_of("patchify", order, ORDERS) == "none":
-            yield order, Patchify()
-            continue
-        for rule in _several(drop):
-            for fraction in _several(theta):
-                yield order, Patchify(fraction, rule, autoencoder=autoencoder)
 
 
 def _several(value: object) -> list[Any]:
@@ -211,13 +211,9 @@ def _trial(
     """
     for architecture in networks:
         NETWORKS.register(architecture)
-    dropping, recipe = trial.patchify != "none", get_recipe(trial.evaluation.recipe)
+    source, dropping = trial.source, trial.patchify != "none"
     selected = select(
-        data.train,
-        trial.ratio,
-        trial.source,
-        trial.seed,
-        trial.setting,
+        *(data.train, trial.ratio, source, trial.seed, trial.setting),
         patchify=trial.patchify,
         plan=trial.plan,
         ratio_kind=trial.ratio_kind,
@@ -230,33 +226,22 @@ def _trial(
     reached = evaluate(selected, data.test, trial.evaluation, trial.seed, compute=compute)
     if reached is None:
         return None
-    n_images, theta = int(selected.class_counts.sum()), trial.plan.theta
-    maker = trial.source if isinstance(trial.source, Maker) else None
-    key = {
-        "dataset": data.name,
-        "method": trial.label,
-        "ratio": trial.ratio,
-        "budget": check_ratio(trial.ratio, len(data.train)) if maker else n_images,
-        "seed": trial.seed,
-        "network": trial.evaluation.network,
-        "recipe": recipe.name,
-        "patchify": trial.patchify,
-        "theta": (np.nan if isinstance(theta, AdaptiveTheta) else float(theta)) if dropping else 0.0,
-        "drop": trial.plan.drop if dropping else "-",
-    }
-    row = {
-        **key,
-        "kind": "all" if trial.label == FULL else maker.kind if maker else "selection",
-        "ratio_kind": trial.ratio_kind if dropping else "image",
-        "stored_ratio": selected.stored_ratio,
-        "n_images": n_images,
-        "protocol": recipe.kind,
-        "accuracy": reached.accuracy,
-        "best_accuracy": reached.best_accuracy,
-        "macro_accuracy": reached.macro_accuracy,
-        "cross_entropy": reached.cross_entropy,
-        "selection_seconds": round(selected.seconds, 3),
-        "training_seconds": round(reached.seconds, 3),
-    }
-    per_class = zip(data.train.class_names, selected.class_counts, reached.recall, strict=True)
-    return row, [{**key, "class": name, "selected": int(n), "recall": float(recall)} for name, n, recall in per_class]
+    n_images, theta, recipe = int(selected.class_counts.sum()), trial.plan.theta, get_recipe(trial.evaluation.recipe)
+    budget, kind = n_images, "all" if trial.label == FULL else "selection"
+    if isinstance(source, Maker):
+        budget, kind = check_ratio(trial.ratio, len(data.train)), source.kind
+    fraction = 0.0 if not dropping else np.nan if isinstance(theta, AdaptiveTheta) else float(theta)
+    key = {"dataset": data.name, "method": trial.label, "ratio": trial.ratio, "budget": budget, "seed": trial.seed}
+    key |= {"network": trial.evaluation.network, "recipe": recipe.name}
+    key |= {"patchify": trial.patchify, "theta": fraction, "drop": trial.plan.drop if dropping else "-"}
+    row = key | {"kind": kind, "ratio_kind": trial.ratio_kind if dropping else "image"}
+    row |= {"stored_ratio": selected.stored_ratio, "n_images": n_images, "protocol": recipe.kind}
+    row |= {name: getattr(reached, name) for name in REACHED}
+    row |= {"selection_seconds": round(selected.seconds, 3), "training_seconds": round(reached.seconds, 3)}
+    per_class = zip(
+        data.train.class_names, selected.class_counts.tolist(), reached.recall, reached.missing, strict=True
+    )
+    return row, [
+        key | {"class": name, "selected": count, "recall": float(recall), "missing": float(missing)}
+        for name, count, recall, missing in per_class
+    ]

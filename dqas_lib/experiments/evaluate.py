@@ -107,14 +107,8 @@ def select(
     plan, making = plan or Patchify(), isinstance(source, Maker)
     dropping = patchify != "none" and not making
     keep = can_be_kept(source) and (not dropping or isinstance(plan.autoencoder, AutoencoderRecipe))
-    key = {
-        "images": images.fingerprint(),
-        "method": options(source),
-        "ratio": float(ratio),
-        "budget": check_ratio(ratio, len(images)),
-        "seed": check_seed(seed),
-        **setting.key,
-    }
+    key = {"images": images.fingerprint(), "method": options(source), "ratio": float(ratio), "seed": check_seed(seed)}
+    key |= {"budget": check_ratio(ratio, len(images)), **setting.key}
     if keep and dropping:
         key["patchify"] = {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
 
