@@ -46,17 +46,6 @@ class Distilled:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Options:
-    per_class: int
-    matching: str
-    steps: int
-    real_batch: int
-    lr: float
-    interval: int
-    seed: int
-
-
 def distil(
     images: ImageSet,
     per_class: int,
@@ -94,11 +83,21 @@ def distil(
         InputError: For more images per class than there are, an unknown matching or network, numbers that are not
             positive.
     """
-    whole_number("per_class", per_class)
-    for name, value in {"steps": steps, "real_batch": real_batch, "interval": interval}.items():
-        whole_number(name, value)
     counts, setting = images.class_counts, setting or Setting()
-    classes, device = np.flatnonzero(counts), torch.device(setting.device)
+    classes, device, store = np.flatnonzero(counts), torch.device(setting.device), setting.store
+    lr = step_length(whole_number("per_class", per_class)) if lr is None else lr
+    settings = {
+        "images": images.fingerprint(),
+        "per_class": whole_number("per_class", per_class),
+        "matching": one_of("matching", matching, MATCHINGS),
+        "steps": whole_number("steps", steps),
+        "real_batch": whole_number("real_batch", real_batch),
+        "lr": number("lr in gray levels", lr, 0, ends="()"),
+        "interval": whole_number("interval", interval),
+        "seed": check_seed(seed),
+        "network": setting.network,
+        "device": device.type,
+    }
     if not len(images):
         raise InputError("distillation needs images; got an empty set")
     for label in classes[counts[classes] < per_class]:
@@ -106,38 +105,21 @@ def distil(
             f"{per_class} distilled images per class were asked for, but class {images.class_names[label]!r} has "
             f"{counts[label]}: distillation makes fewer images than there are"
         )
-    options = _Options(
-        per_class=int(per_class),
-        matching=one_of("matching", matching, MATCHINGS),
-        steps=steps,
-        real_batch=real_batch,
-        lr=step_length(per_class) if lr is None else number("lr in gray levels", lr, 0, ends="()"),
-        interval=interval,
-        seed=check_seed(seed),
-    )
-    settings = {"images": images.fingerprint(), **dataclasses.asdict(options), "network": setting.network}
-    settings["device"] = device.type
 
     def compute() -> dict[str, Any]:
         started = time.perf_counter()
         with threads(setting.network, device):
-            pixels, loss = _match(images, options, setting)
+            pixels, loss = _match(images, settings, setting)
         return {"images": pixels, "loss": loss, "seconds": np.float64(time.perf_counter() - started)}
 
-    store = setting.store
-    found = (
-        store.load_or_compute("distilled", settings, compute, device=device.type, code=(distil,))
-        if store
-        else compute()
-    )
-    ids = np.array([f"distilled/{label}/{i:05d}" for label in classes for i in range(per_class)])
-    made = dataclasses.replace(
-        images,
-        images=found["images"],
-        labels=np.repeat(classes, per_class),
-        ids=ids,
-        name=f"{images.name} distilled".strip(),
-    )
+    if store is None:
+        found = compute()
+    else:
+        found = store.load_or_compute("distilled", settings, compute, device=device.type, code=(distil,))
+    labels = np.repeat(classes, per_class)
+    ids = np.array([f"distilled/{label}/{i % per_class:05d}" for i, label in enumerate(labels)])
+    name = f"{images.name} distilled".strip()
+    made = dataclasses.replace(images, images=found["images"], labels=labels, ids=ids, name=name)
     return Distilled(made, found["loss"], settings, float(found["seconds"]))
 
 
@@ -151,9 +133,9 @@ def step_length(per_class: int) -> float:
     return min(3.0, 50 / per_class)
 
 
-def _match(images: ImageSet, options: _Options, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+def _match(images: ImageSet, settings: dict[str, Any], setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """(M, H, W, 3) uint8 synthetic images and the (steps,) losses."""
-    seed, steps, per_class, real_batch = options.seed, options.steps, options.per_class, options.real_batch
+    seed, steps, per_class, real_batch = (settings[name] for name in ("seed", "steps", "per_class", "real_batch"))
     device, by_id = torch.device(setting.device), np.argsort(images.ids, kind="stable")
     members = [by_id[images.labels[by_id] == label] for label in np.flatnonzero(images.class_counts)]
     first = [generator(seed, "distil start", c).permutation(rows)[:per_class] for c, rows in enumerate(members)]
@@ -168,7 +150,7 @@ def _match(images: ImageSet, options: _Options, setting: Setting) -> tuple[np.nd
     for step in tqdm(range(steps), desc="distilling", disable=not setting.progress, leave=False):
         model = make_network(setting.network, images.n_classes, images.size, derive(seed, "distil", step))
         _prepare(model, measured, members, draws, pixels)
-        if options.matching == "representative" and step % options.interval == 0:
+        if settings["matching"] == "representative" and step % settings["interval"] == 0:
             selected = [representatives(model, images.images, rows, real_batch, seed) for rows in members]
         view = _view(images, views)
         slopes, total = [], 0.0
@@ -184,7 +166,7 @@ def _match(images: ImageSet, options: _Options, setting: Setting) -> tuple[np.nd
         slope = torch.cat(slopes)
         size = slope.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-20)
         speed = 0.5 * speed + slope / size
-        rate = options.lr * 0.5 * (1 + np.cos(np.pi * step / steps))
+        rate = settings["lr"] * 0.5 * (1 + np.cos(np.pi * step / steps))
         synthetic = (synthetic - rate * speed).clamp(0, 255)
         losses.append(total / len(members))
     return synthetic.round().to(torch.uint8).cpu().numpy(), np.asarray(losses)

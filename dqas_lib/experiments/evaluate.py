@@ -27,6 +27,8 @@ from dqas_lib.training.probabilities import class_error, ensemble_probabilities
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
+REACHED = ("accuracy", "best_accuracy", "cross_entropy", "recall", "seconds")
+
 
 @dataclass(frozen=True, eq=False)
 class Selected:
@@ -112,6 +114,8 @@ def select(
     if keep and dropping:
         key["patchify"] = {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
 
+    fresh: list[ImageSet] = []
+
     def make() -> ImageSet:
         made = source.make(images, ratio, seed, setting)
         return images.take(np.zeros(0, dtype=np.int64)) if made is None else made
@@ -146,7 +150,6 @@ def select(
             **({"pixels": made.images} if dropping else {}),
         }
 
-    fresh: list[ImageSet] = []
     code = (type(source), Pool, *((quantize,) if dropping else ()))
     found = _kept(setting.store if keep else None, "selection", key, work, setting, code, compute)
     if found is None:
@@ -158,14 +161,8 @@ def select(
         subset = images.select(found["ids"])
         return subset.with_images(found["pixels"]) if dropping else subset
 
-    return Selected(
-        fingerprint=str(found["fingerprint"]),
-        class_counts=found["class_counts"],
-        stored_ratio=float(found["stored_ratio"]),
-        seconds=float(found["seconds"]),
-        load=load,
-        weights=found.get("weights"),
-    )
+    numbers = float(found["stored_ratio"]), float(found["seconds"])
+    return Selected(str(found["fingerprint"]), found["class_counts"], *numbers, load, found.get("weights"))
 
 
 def evaluate(
@@ -201,20 +198,15 @@ def evaluate(
     def work() -> dict[str, Any]:
         trained_on = images.images if isinstance(images, Selected) else images
         result = train(trained_on, setting=setting, seed=derive(seed, "evaluation"), evaluate_on=test, weights=weights)
-        return {
-            "accuracy": np.float64(result.accuracy),
-            "best_accuracy": np.float64(result.best_accuracy),
-            "cross_entropy": np.float64(result.cross_entropy),
-            "recall": result.recall,
-            "missing": class_error(ensemble_probabilities(result.logits[None]), test.labels, test.n_classes),
-            "seconds": np.float64(result.seconds),
-        }
+        numbers = {name: np.asarray(getattr(result, name)) for name in REACHED}
+        probabilities = ensemble_probabilities(result.logits[None])
+        return numbers | {"missing": class_error(probabilities, test.labels, test.n_classes)}
 
     found = _kept(setting.store, "training", key, work, setting, (train, class_error), compute)
     if found is None:
         return None
-    numbers = {name: value if value.ndim else float(value) for name, value in found.items()}
-    return Evaluation(**numbers)
+    values: dict[str, Any] = {name: value if value.ndim else float(value) for name, value in found.items()}
+    return Evaluation(**values)
 
 
 def _kept(

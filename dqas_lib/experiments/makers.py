@@ -80,11 +80,11 @@ class Reencoding:
             return None
 
 
-MAKERS.register(Distillation("dm", "random"))
-MAKERS.register(Distillation("dream", "representative"))
-MAKERS.register(Reencoding("jpeg", "jpeg"))
-MAKERS.register(Reencoding("webp", "webp"))
-
+for _maker in (
+    *(Distillation("dm", "random"), Distillation("dream", "representative")),
+    *(Reencoding("jpeg", "jpeg"), Reencoding("webp", "webp")),
+):
+    MAKERS.register(_maker)
 
 Source = Method | Maker  # where a training set comes from
 

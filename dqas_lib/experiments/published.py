@@ -1,7 +1,7 @@
 """Published numbers beside ours: value, source, protocol, and whether the two may be compared.
 
 What is not listed here is not known to us: a table says "not published", never a guess. Ratios of the literature are
-*stored* ratios (image ratio x fraction of patches kept); where whole images are kept, as random does, both are the same.
+*stored* ratios (image ratio x fraction of patches kept); where whole images are kept, both kinds are the same.
 """
 
 from dataclasses import dataclass

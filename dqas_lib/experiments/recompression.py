@@ -1,6 +1,7 @@
 """A control nobody publishes: all the images, as JPEG or WebP, at the bytes of a compressed set."""
 
 import bisect
+import functools
 import io
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def recompress(images: ImageSet, n_bytes: int, *, codec: str = "jpeg") -> Recomp
     sides = [max(1, round(images.size * scale)) for scale in SCALES]
     fits = []
     for side in sides:
-        best = bisect.bisect_right(QUALITIES, fair, key=lambda q, side=side: _coded(sample, side, q, codec, gray)[0])
+        best = bisect.bisect_right(QUALITIES, fair, key=functools.partial(_size, sample, side, codec, gray))
         if best:
             quality = QUALITIES[best - 1]
             fits.append((_psnr(sample, _coded(sample, side, quality, codec, gray)[1]), side, quality))
@@ -80,6 +81,10 @@ def png_bytes(images: ImageSet) -> int:
 def is_gray(pixels: np.ndarray) -> bool:
     """Whether the three channels are the same everywhere."""
     return bool((pixels[..., :1] == pixels).all())
+
+
+def _size(pixels: np.ndarray, side: int, codec: str, gray: bool, quality: int) -> int:
+    return _coded(pixels, side, quality, codec, gray)[0]
 
 
 def _coded(pixels: np.ndarray, side: int, quality: int, codec: str, gray: bool) -> tuple[int, np.ndarray]:

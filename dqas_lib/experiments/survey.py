@@ -77,26 +77,15 @@ def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "a
     check_measure(measure)
     out = []
     for method, group in rows.groupby("method", sort=False):
+        line = {name: group[name].iloc[0] for name in ("method", "kind", "n_images")}
         mean, half = mean_interval(group[measure])
+        line |= {"n": len(group), measure: mean, "half": half}
         against = dict.fromkeys(("difference", "half", "p", "correlation"), np.nan)
         if method != reference:
             same_seeds = rows[rows["method"].isin([method, reference]) & rows["seed"].isin(group["seed"])]
-            against = paired(same_seeds, method, reference, over=["seed"], value=measure)
-        out.append(
-            {
-                "method": method,
-                "kind": group["kind"].iloc[0],
-                "n_images": int(group["n_images"].iloc[0]),
-                "n": len(group),
-                measure: mean,
-                "half": half,
-                "difference": against["difference"],
-                "difference_half": against["half"],
-                "p": against["p"],
-                "correlation": against["correlation"],
-                "selection_seconds": float(group["selection_seconds"].mean()),
-            }
-        )
+            against = paired(same_seeds, str(method), reference, over=["seed"], value=measure)
+        line |= {"difference": against["difference"], "difference_half": against["half"], "p": against["p"]}
+        line |= {"p_holm": np.nan, "correlation": against["correlation"]}
+        out.append(line | {"selection_seconds": group["selection_seconds"].mean()})
     table = pd.DataFrame(out)
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
-    return table
+    return table.assign(p_holm=holm(table["p"]))

@@ -166,6 +166,22 @@ def test_methods_and_networks_from_outside_work_in_two_processes(data, tmp_path,
     )
 
 
+def test_pilots_of_a_comparison_have_an_axis_for_seeds_ratios_and_classes(data):
+    result = compare(data, ["random", "dq"], [0.2, 0.5], [0, 1], workers=1, setting=Setting(recipe=TINY))
+    pilots = result.pilots("dq")
+    assert pilots.sizes.sum(axis=1).tolist() == [round(0.2 * 42), round(0.5 * 42)]
+    classes = result.classes.set_index(["method", "seed", "ratio", "class"])
+    for s, r, c in np.ndindex(2, 2, 3):
+        row = classes.loc[("dq", s, [0.2, 0.5][r], data.train.class_names[c])]
+        assert pilots.recall[s, r, c] == row["recall"]
+        assert pilots.errors[s, r, c] == row["missing"]
+    assert ((pilots.errors > 0) & (pilots.errors < 1)).all()
+    accuracy = result.rows.query("method == 'dq'").pivot(index="seed", columns="ratio", values="accuracy")
+    assert np.array_equal(pilots.accuracy, accuracy)
+    with pytest.raises(InputError, match="'herding' has not one training for every seed and ratio"):
+        result.pilots("herding")
+
+
 def test_first_last_and_none_at_one_stored_ratio_need_no_loop(digits, tmp_path):
     coder = AutoencoderRecipe("tiny", steps=4, batch_size=8, width=8, depth=1, decoder_depth=1)
     data = limited(digits, 12)
