@@ -18,7 +18,7 @@ from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.experiments.makers import Maker, Source, get_source
-from dqas_lib.methods.base import can_be_kept, options
+from dqas_lib.methods.base import can_be_kept, options, parts
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.patchify import Patchify
 from dqas_lib.pool import Pool
@@ -150,7 +150,7 @@ def select(
             **({"pixels": made.images} if dropping else {}),
         }
 
-    code = (type(source), Pool, *((quantize,) if dropping else ()))
+    code = (*map(type, parts(source)), Pool, *((quantize,) if dropping else ()))
     found = _kept(setting.store if keep else None, "selection", key, work, setting, code, compute)
     if found is None:
         return None
