@@ -1,1 +1,1 @@
-"""TODO active."""
+"""Stage 5, active rounds: which classes, and which samples, lower the validation error most."""
