@@ -83,6 +83,8 @@ class RandomSamples:
         return Estimate(rng.random(len(view.candidates)), None)
 
 
+__all__ = ["ESTIMATORS", "Gradient", "Margin", "RandomSamples", "Retrain", "Ridge", "TrueMargin", "register"]
+
 ESTIMATORS: Registry[Estimator] = Registry("estimator")
 register = ESTIMATORS.register
 for _estimator in (Margin(), TrueMargin(), Ridge(), Gradient(), Retrain()):

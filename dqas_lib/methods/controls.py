@@ -13,8 +13,8 @@ from dqas_lib.pool import Pool
 class BinsRandom:
     """Bins + random: DQAS's bins and validation images, and no active rounds [ours].
 
-    Definition: the whole budget is drawn from n_bins bins per class, as DQAS draws its initial set; what DQAS gains
-    over this is what its rounds bring. Needs: labels, features, network. Cost: the bins.
+    Definition: the whole budget is drawn from n_bins bins per class, as DQAS draws its initial set. Needs: labels,
+    features, network. Cost: the bins.
     """
 
     name: ClassVar[str] = "bins-random"
@@ -32,8 +32,8 @@ class BinsRandom:
 class ShuffledCounts:
     """DQAS (`dqas`) with its class counts dealt to other classes [ours].
 
-    Definition: the same rounds and samples, but what is found about a class is used for another. If class counts are
-    worth something, this is worse than DQAS and, on balanced data, than equal counts. Needs and cost: as DQAS.
+    Definition: what is found about a class is used for another. If class counts matter, this is worse than DQAS and, on
+    balanced data, than equal counts. Needs and cost: as DQAS.
     """
 
     name: ClassVar[str] = "dqas-shuffled"
