@@ -1,9 +1,28 @@
 """Dataset Quantization with Active Learning based Adaptive Sampling: an open implementation.
 
-import dqas_lib as dqas
-images = dqas.load_images("digits")
-subset = dqas.quantize(images.train, ratio=0.1, seed=0)
-subset.class_counts, subset.ids
+The shortest way in:
+
+    import dqas_lib as dqas
+    images = dqas.load_images("digits")  # or "cifar10", "cifar100", "tiny-imagenet", a folder
+    subset = dqas.quantize(images.train, ratio=0.1, seed=0)
+    subset.save("data/digits-10pct")  # reopened by dqas.open_compressed
+
+The map, from the ground up; a floor imports only from those before it:
+
+- core: errors, checks, seeds, files, registries, and the store that keeps every stage's result
+- data: `ImageSet`, the official sets, folders of images, validation splits
+- training: `Setting`; networks, recipes, `train`, and what a trained network says of images
+- patches: stage 1, drop the least important patches and reconstruct them
+- bins: stages 2 and 3, GraphCut and the recursive bins of each class
+- budget: stage 4, the sensitivity of classes and their counts
+- active: stage 5, rounds of active sampling, estimators of the error reduction
+- pool: `Pool`, the images a method selects from, and shared work on them
+- methods: one registry, `METHODS`; dqas.py is the method, written out stage by stage
+- compressed: the folder a selection is saved as
+- quantize: `quantize`, the front door: it calls the stages in order
+- experiments: `select` and `evaluate`, `compare`, `survey`, statistics, published numbers
+- explorers: interactive figures of selections, masks, budgets and rounds
+- notebook, reproduce: figures and outputs of notebooks; profiles of runs (both stand on core alone)
 """
 
 from dqas_lib.compressed.read import CompressedSet, open_compressed
@@ -27,35 +46,11 @@ from dqas_lib.training.recipes import RECIPES, Recipe
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import TrainingResult, train
 
+# fmt: off
 __all__ = [
-    "AUTOENCODERS",
-    "METHODS",
-    "NETWORKS",
-    "RECIPES",
-    "AdaptiveTheta",
-    "CompressedSet",
-    "DataError",
-    "DataReport",
-    "DataSet",
-    "DqasError",
-    "ImageSet",
-    "InputError",
-    "Patched",
-    "Recipe",
-    "RunError",
-    "Selection",
-    "Setting",
-    "Store",
-    "TrainingResult",
-    "data_report",
-    "default_device",
-    "export_folder",
-    "extract",
-    "load_images",
-    "open_compressed",
-    "patchify",
-    "predict",
-    "quantize",
-    "register",
-    "train",
+    "AUTOENCODERS", "METHODS", "NETWORKS", "RECIPES", "AdaptiveTheta", "CompressedSet", "DataError", "DataReport",
+    "DataSet", "DqasError", "ImageSet", "InputError", "Patched", "Recipe", "RunError", "Selection", "Setting",
+    "Store", "TrainingResult", "data_report", "default_device", "export_folder", "extract", "load_images",
+    "open_compressed", "patchify", "predict", "quantize", "register", "train",
 ]
+# fmt: on

@@ -93,24 +93,20 @@ class Pool:
             )
 
     def stage(
-        self,
-        name: str,
-        settings: Mapping[str, Any],
-        compute: Callable[[], Mapping[str, Any]],
-        code: tuple[Any, ...],
+        self, name: str, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]], code: tuple[Any, ...]
     ) -> dict[str, np.ndarray]:
         """A stage's result, from the store when it is there; its seconds are added up under `name`.
 
-        code: what computes it (`Store.load_or_compute`); nothing is kept of code outside this library.
+        Args:
+            settings: What the result depends on, beside `key`.
+            compute: Gives the result.
+            code: What computes it (`Store.load_or_compute`); nothing is kept of code outside this library.
         """
-        started = time.perf_counter()
-        store = self.setting.store
+        started, store, key = time.perf_counter(), self.setting.store, {**self.key, **settings}
         if store is None or self.given is not None or not all(map(is_ours, code)):
             result = {key: np.asarray(value) for key, value in compute().items()}
         else:
-            result = store.load_or_compute(
-                name, {**self.key, **settings}, compute, device=self.key["device"], code=code
-            )
+            result = store.load_or_compute(name, key, compute, device=key["device"], code=code)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         return result
 
@@ -140,6 +136,11 @@ class Pool:
 
         return self.stage("features", {}, compute, (train, extract))
 
+    def _shared(self, name: str) -> np.ndarray:
+        if name not in self.reference:
+            raise InputError(f"the pool was given no {name}: it has {', '.join(self.reference)}")
+        return self.reference[name]
+
     @property
     def features(self) -> np.ndarray:
         """(N, d) float32 penultimate activations by a network trained on all the images."""
@@ -149,11 +150,6 @@ class Pool:
     def logits(self) -> np.ndarray:
         """(N, C) float32 logits by a network trained on all the images."""
         return self._shared("logits")
-
-    def _shared(self, name: str) -> np.ndarray:
-        if name not in self.reference:
-            raise InputError(f"the pool was given no {name}: it has {', '.join(self.reference)}")
-        return self.reference[name]
 
     @cached_property
     def gradients(self) -> Gradients:
@@ -173,20 +169,20 @@ class Pool:
     def dynamics(self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20) -> dict[str, np.ndarray]:
         """Training dynamics on all the images: "step" (E,), "correct", "margin", "el2n", "grand", each (E, N).
 
-        run: which of several networks; scale: factor on the recipe's length; checkpoints: E.
+        Args:
+            run: Which of several networks.
+            scale: Factor on the recipe's length.
+            checkpoints: E.
         """
         if self.given is not None:
             return dict(self.given)
+        recipe = self.setting.recipe
 
         def compute() -> dict[str, np.ndarray]:
-            found = training_dynamics(
-                self.images.take(self.by_id),
-                setting=self.setting.replace(recipe=scaled(self.setting.recipe, scale)),
-                seed=derive(self.seed, "dynamics", run),
-                checkpoints=checkpoints,
-            )
-            back = np.argsort(self.by_id)
-            return {name: values if name == "step" else values[:, back] for name, values in found.items()}
+            images, setting = self.images.take(self.by_id), self.setting.replace(recipe=scaled(recipe, scale))
+            seed, back = derive(self.seed, "dynamics", run), np.argsort(self.by_id)
+            values = training_dynamics(images, setting=setting, seed=seed, checkpoints=checkpoints)
+            return {name: value if name == "step" else value[:, back] for name, value in values.items()}
 
         settings = {"run": run, "scale": scale, "checkpoints": checkpoints}
         return self.stage("dynamics", settings, compute, (training_dynamics,))
@@ -194,19 +190,15 @@ class Pool:
     def held_out(self, fraction: float) -> dict[str, np.ndarray]:
         """Features and logits of all the images by a network that never saw the held-out ones, and `held` (N,) bool.
 
-        The held-out images are those of `ImageSet.hold_out(fraction, seed)`. Given features and logits are used as
-        they are.
+        The held-out images are those of `ImageSet.hold_out(fraction, seed)`; given work is used as it is.
         """
-        images = self.images
-        _, held = images.hold_out(fraction, self.seed)
-        mask = np.zeros(len(images), dtype=bool)
-        mask[images.positions(held.ids)] = True
+        mask = np.isin(self.images.ids, self.images.hold_out(fraction, self.seed)[1].ids)
         if self.given is not None:
             return {**self.reference, "held": mask}
 
         def compute() -> dict[str, np.ndarray]:
             seen = self.by_id[~mask[self.by_id]]
-            return {**self.outputs(self.train(images.take(seen), seed=self.seed).network), "held": mask}
+            return {**self.outputs(self.train(self.images.take(seen), seed=self.seed).network), "held": mask}
 
         return self.stage("held out", {"fraction": fraction}, compute, (train, extract))
 
@@ -214,16 +206,10 @@ class Pool:
         """Recursive GraphCut bins of every class in the space of `features`."""
 
         def compute() -> dict[str, np.ndarray]:
-            order, setting = self.by_id, self.setting
-            bins = make_bins(
-                self.features[order],
-                self.images.labels[order],
-                n_bins,
-                device=setting.device,
-                progress=setting.progress,
-            )
-            back = np.argsort(order)
+            features, labels, setting = self.features[self.by_id], self.images.labels[self.by_id], self.setting
+            bins = make_bins(features, labels, n_bins, device=setting.device, progress=setting.progress)
+            back = np.argsort(self.by_id)
             return {"bin": bins.bin[back], "rank": bins.rank[back]}
 
-        found = self.stage("bins", {"n_bins": n_bins}, compute, (train, extract, make_bins))
-        return Bins(found["bin"], found["rank"], n_bins)
+        arrays = self.stage("bins", {"n_bins": n_bins}, compute, (train, extract, make_bins))
+        return Bins(arrays["bin"], arrays["rank"], n_bins)
