@@ -1,43 +1,42 @@
-"""Every notebook is well formed, runs from its first cell to its last, and its solutions are right."""
+"""Every notebook is well formed, runs from its first cell to its last, its solutions and its numbers are right."""
 
 import ast
 import json
 import re
-from html.parser import HTMLParser
 
 import nbformat
+import notebook_checks
+import papermill
 import pytest
-from nbclient import NotebookClient
-from places import REPOSITORY
+from in_process import NOTEBOOKS, Run, cells, execute, parameters, solutions
 
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-
-# Smaller than the defaults, so that all of them run in minutes; the published sizes run by `make reproduce`.
+# Smaller than the defaults, so that all of them run in two minutes; the published sizes run by `make reproduce`.
 SMALLER: dict[str, dict] = {
-    "01_class_sensitivity": {"METHODS": ["random", "herding"], "SEEDS": [0, 1], "RATIOS": [0.04, 0.1]},
-    "02_patchify": {"THETAS": [0.25, 0.5]},
-    "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1], "SURVEY_SEEDS": []},
-    "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.05], "SEEDS": [0, 1]},
-    "09_ablations": {"VARIANTS": ["equal counts"], "SEEDS": [0, 1]},
+    "00_start_here": {},
+    "01_class_sensitivity": {"METHODS": ["random", "dm"], "SEEDS": [0, 1], "RATIOS": [0.04, 0.1], "DISTIL_STEPS": 20},
+    "02_patchify": {"THETAS": [0.25, 0.5], "SEEDS": [0, 1]},
+    "03_features_and_bins": {},
+    "04_class_budget": {"SEEDS": [0, 1], "PILOT_RATIOS": [0.04, 0.1]},
+    "05_active_sampling": {"SEEDS": [0, 1], "VARIANTS": ["dqas"]},
+    "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.1], "SEEDS": [0, 1]},
+    "07_ratio_explorer": {"RATIOS": [0.05, 0.1]},
+    "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.1], "SEEDS": [0, 1]},
+    "09_ablations": {"RATIO": 0.1, "VARIANTS": ["equal counts"], "SEEDS": [0, 1], "ORDERS": ["none", "last"]},
+    "10_your_own_images": {"SEEDS": [0, 1]},
 }
+STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")
+MARKS = {"abstract", "summary", "DQ", "ours"}
 
 
-def cells(path, kind):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
-
-
-def parameters(path):
-    (cell,) = [cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", [])]
-    return cell
-
-
-def solutions(path):
-    """The ```python blocks inside <details>, in order."""
-    found = []
-    for cell in cells(path, "markdown"):
-        for block in re.findall(r"<details>.*?</details>", cell.source, re.DOTALL):
-            found += re.findall(r"```python\n(.*?)```", block, re.DOTALL)
-    return found
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory):
+    """One store for all notebooks: what one has trained the next one reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DQAS_DATA", str(tmp_path_factory.mktemp("notebooks") / "data"))
+        patch.setenv("DQAS_WORKERS", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("MPLBACKEND", "Agg")
+        yield patch
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -51,10 +50,10 @@ def test_form(path):
     for needed in ("You will learn", "CPU", "GPU", "memory", "You need"):
         assert needed in first.source, f"the opening does not say: {needed}"
     assert first.source.startswith("# ")
-    for line in parameters(path).source.splitlines():
+    for line in parameters(path).splitlines():
         assert re.match(r"^[A-Z][A-Z0-9_]* = .+  # \S", line), f"parameter line without comment: {line}"
         ast.literal_eval(line.split(" = ", 1)[1].split("  # ")[0])
-    assert "tables.finish(" in code[-1].source
+    assert "run_outputs.finish(" in code[-1].source
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert "Takeaway" in text
     assert 2 <= len(solutions(path)) <= 6
@@ -64,90 +63,42 @@ def test_form(path):
     assert words >= 2 * lines, f"{words} words for {lines} lines of code"
 
 
-class Pictures(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.alts = []
-
-    def handle_starttag(self, tag, attributes):
-        if tag == "img":
-            self.alts.append(dict(attributes).get("alt") or "")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_speaks_to_the_library(path):
+    """Store keys are the library's business, and a mark names one of four sources."""
+    sources = [cell.source for kind in ("code", "markdown") for cell in cells(path, kind)]
+    used = [call for call in STORE_CALLS if any(call in source for source in sources)]
+    assert not used, f"{path.stem} calls {used}"
+    text = "\n".join(sources)
+    assert "[paper" not in text
+    for mark in re.findall(r"\[((?:abstract|summary|DQ|ours|paper)\b[^\]\[]*)\]", text):
+        kinds = {re.split(r"[: ]", part.strip())[0] for part in mark.split(";")}
+        assert kinds & MARKS, f"{path.stem}: [{mark}]"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_with_its_solutions(path, tmp_path, tmp_path_factory, monkeypatch):
-    notebook = nbformat.read(path, as_version=4)
-    given = SMALLER.get(path.stem, {})
-    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    names = {line.split(" = ")[0] for line in parameters(path).source.splitlines()}
-    assert set(given) <= names
-    injected = "\n".join(f"{name} = {value!r}" for name, value in given.items())
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(injected))
-    notebook.cells += [nbformat.v4.new_code_cell(solution) for solution in solutions(path)]
-    monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path))
-    monkeypatch.setenv("DQAS_DATA", str(tmp_path_factory.getbasetemp() / "data"))
-    monkeypatch.setenv("DQAS_WORKERS", "1")
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["finished"] is True
-    assert result["values"]
-    pictures = Pictures()
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            pictures.feed(output.get("data", {}).get("text/html", ""))
-    assert pictures.alts
-    assert all(len(alt) > 30 for alt in pictures.alts)
-    assert all("nan" not in alt.lower().split() for alt in pictures.alts)
-    assert len(json.dumps(notebook)) < 3_000_000
-    check = CHECKS.get(path.stem)
-    if check is not None:
-        check(result["values"])
+def test_runs_with_its_solutions(path, tmp_path, environment, monkeypatch):
+    environment.setenv("DQAS_RUN_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = execute(path, tmp_path, SMALLER[path.stem])
+    assert run.alts
+    assert all(len(alt) > 30 for alt in run.alts)
+    assert all("nan" not in alt.lower().split() for alt in run.alts)
+    assert sum(len(json.dumps(output, default=str)) for output in run.outputs) < 3_000_000
+    getattr(notebook_checks, f"check_{path.stem[:2]}")(run)
 
 
-def check_start(values):
-    assert values["budget"] == sum(values["class_counts"]) == 120
-    assert values["accuracy"]["all images"] > 0.97
-    assert values["accuracy"]["dqas"] > 0.9
-
-
-def check_sensitivity(values):
-    assert set(values["sensitivity"]) == {"random", "herding"}
-    assert all(len(slopes) == 10 and min(slopes) >= 0 < max(slopes) for slopes in values["sensitivity"].values())
-    (correlation,) = values["rank_correlation"]
-    assert -1 <= correlation <= 1
-
-
-def check_patchify(values):
-    assert all(found["autoencoder"] > found["mean color"] + 2 for found in values["psnr"].values())
-    assert values["rules"]["importance x error"] > values["rules"]["importance"] + 3  # dB of what is dropped
-    assert values["stored_ratio"] == pytest.approx(0.1, abs=1e-3)
-    change = {(line["equal"], line["rule"], line["theta"]): line["difference"] for line in values["changes"]}
-    assert len(change) == 8
-    assert (
-        change["images", "importance x error", 0.5] > change["images", "importance", 0.5] + 0.05
-    )  # -25 against -2 points
-
-
-def check_bins(values):
-    assert values["equal_picks"] == 22
-    assert values["cosine_inside"] > values["cosine_outside"]
-    assert values["cosine_first_bin"] > values["cosine_last_bin"]
-
-
-def check_evaluation(values):
-    assert values["trainings"] == 2 * 2 + 2
-    assert values["survey"] == []  # off by default: it trains every method
-    (pair,) = values["pairs"]
-    assert (pair["first"], pair["second"], pair["n"]) == ("dqas", "random", 2)
-    assert -0.1 < pair["difference"] < 0.2
-
-
-CHECKS = {
-    "00_start_here": check_start,
-    "01_class_sensitivity": check_sensitivity,
-    "02_patchify": check_patchify,
-    "03_features_and_bins": check_bins,
-    "06_train_and_evaluate": check_evaluation,
-}
+def test_the_kernel_of_papermill_gives_the_same(tmp_path, environment, monkeypatch):
+    """The route of `make reproduce`: papermill, a kernel, parameters put into the notebook."""
+    path, given = NOTEBOOKS[0], {"RATIO": 0.1, "SEED": 0}
+    folders = {route: tmp_path / route for route in ("shell", "kernel")}
+    for folder in folders.values():
+        folder.mkdir()
+    environment.setenv("DQAS_RUN_DIR", str(folders["kernel"]))
+    papermill.execute_notebook(path, tmp_path / "out.ipynb", given, progress_bar=False, cwd=tmp_path)
+    environment.setenv("DQAS_RUN_DIR", str(folders["shell"]))
+    monkeypatch.chdir(tmp_path)
+    in_kernel, in_shell = Run(folders["kernel"], {}, []), execute(path, folders["shell"], given)
+    assert in_kernel.values == in_shell.values
+    outputs = [output for cell in cells(tmp_path / "out.ipynb", "code") for output in cell.outputs]
+    assert sum("image/png;base64" in output.get("data", {}).get("text/html", "") for output in outputs) == 2

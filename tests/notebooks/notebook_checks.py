@@ -1,0 +1,247 @@
+"""The numbers of every notebook against something independent of it: a plain computation, or the tables it saved."""
+
+import hashlib
+import io
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from in_process import Run
+from PIL import Image
+from scipy import optimize, stats
+
+import dqas_lib as dqas
+from dqas_lib.core.seeds import derive
+
+
+def plain_accuracy(run: Run, images: dqas.ImageSet, test: dqas.ImageSet, seed: int) -> float:
+    """Accuracy after a training that no store knows, counted image by image."""
+    setting = run.names["setting"].replace(store=None, progress=False)
+    logits = dqas.train(images, setting=setting, seed=derive(seed, "evaluation"), evaluate_on=test).logits
+    return float(np.mean(logits.argmax(axis=1) == test.labels))
+
+
+def plain_pairs(rows: pd.DataFrame, first: str, second: str, by: str = "method") -> tuple[float, float]:
+    """Mean difference over seeds, and half of its 95 % interval by SciPy."""
+    values = {name: rows[rows[by] == name].sort_values("seed")["accuracy"].to_numpy() for name in (first, second)}
+    difference = values[first] - values[second]
+    low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
+    return float(difference.mean()), float(high - low) / 2
+
+
+def check_00(run: Run) -> None:
+    values, data, subset = run.values, run.names["data"], run.names["subset"]
+    assert values["budget"] == sum(values["class_counts"]) == 120
+    labels = {int(i): int(label) for i, label in zip(data.train.ids, data.train.labels, strict=True)}
+    assert values["class_counts"] == np.bincount([labels[int(i)] for i in subset.ids], minlength=10).tolist()
+    assert values["accuracy"]["dqas"] == pytest.approx(plain_accuracy(run, subset.images, data.test, 0), abs=1e-6)
+    assert values["accuracy"]["all images"] > 0.97 > 0.9 < values["accuracy"]["dqas"]
+
+
+def check_01(run: Run) -> None:
+    values, rows = run.values, run.table("01_class_pilots")
+    assert set(values["sensitivity"]) == {"random", "dm"}
+    for method, slopes in values["sensitivity"].items():
+        part = rows[rows["method"] == method]
+        sizes = part.pivot_table(index="ratio", columns="class", values="images").to_numpy()
+        errors = part.pivot_table(index="ratio", columns="class", values="error").to_numpy()
+        fits = []
+        for b in run.names["EXPONENTS"]:  # non-negative least squares in the place of the closed form
+            lines = [
+                optimize.nnls(np.stack([n**-b, np.ones(len(n))], 1), e) for n, e in zip(sizes.T, errors.T, strict=True)
+            ]
+            fits.append((sum(residual**2 for _, residual in lines), b, np.array([line[0] for line, _ in lines])))
+        _, b, a = min(fits, key=lambda fit: fit[0])
+        assert slopes == pytest.approx(a * b * run.names["target"] ** -b, abs=2e-5)
+    one, two = (np.array(values["sensitivity"][method]) for method in ("random", "dm"))
+    assert values["rank_correlation"] == pytest.approx([stats.spearmanr(one, two).statistic], abs=1e-3)
+    validation, rest = run.names["validation"], run.names["rest"]
+    subset = dqas.quantize(rest, 0.1, method="random", seed=1).images
+    row = rows[(rows["method"] == "random") & (rows["ratio"] == 0.1) & (rows["seed"] == 1)]
+    recall = np.average(row["recall"], weights=validation.class_counts)
+    assert recall == pytest.approx(plain_accuracy(run, subset, validation, 1))
+
+
+def check_02(run: Run) -> None:
+    values, names = run.values, run.names
+    images = names["validation"].images[: names["CLASSICAL_IMAGES"]].astype(float)
+    least = np.argsort(names["validation_importance"][: len(images)], axis=1, kind="stable")[:, :4]
+    hidden = np.zeros((len(images), 16), dtype=bool)
+    np.put_along_axis(hidden, least, True, axis=1)
+    hidden = np.repeat(np.repeat(hidden.reshape(-1, 4, 4), 2, axis=1), 2, axis=2)
+    errors = []
+    for image, hole in zip(images, hidden, strict=True):
+        errors.append((image[hole] - np.round(image[~hole].mean(axis=0))) ** 2)
+    psnr = 10 * np.log10(255**2 / np.mean(errors))
+    assert values["psnr"]["0.25"]["mean color"] == pytest.approx(psnr, abs=0.02)
+    assert all(psnr["autoencoder"] > psnr["mean color"] + 2 for psnr in values["psnr"].values())
+    assert values["rules"]["importance x error"] > values["rules"]["importance"] + 3  # dB of what is dropped
+    subset, opened = names["subset"], names["opened"]
+    assert values["stored_ratio"] == pytest.approx(len(subset) * 0.75 / len(names["known"]), abs=1e-5)
+    assert values["stored_ratio"] == pytest.approx(0.1, abs=1e-3)
+    assert values["bytes"]["raw pixels"] == len(subset) * 8 * 8 * 3
+    assert values["bytes"]["folder"] == sum(file.stat().st_size for file in names["folder"].iterdir())
+    kept = np.repeat(np.repeat(opened.kept.reshape(-1, 4, 4), 2, axis=1), 2, axis=2)
+    original = names["known"].select(subset.ids).images
+    assert np.array_equal(opened.images.images[kept], original[kept])  # kept patches come back bit by bit
+    cost = run.table("02_accuracy")
+    change = {(line["equal"], line["rule"], line["theta"]): line["difference"] for line in values["changes"]}
+    assert set(change) == set(product(["images", "stored ratio"], ["importance", "importance x error"], [0.25, 0.5]))
+    for (equal, rule, theta), difference in change.items():
+        here = cost[(cost["equal"] == equal) & (cost["drop"].isin(["-", rule])) & (cost["theta"].isin([0, theta]))]
+        assert difference == pytest.approx(plain_pairs(here, "last", "none", by="patchify")[0], abs=1e-6)
+        fraction = 1 - theta if equal == "stored ratio" else 1
+        assert set(here.loc[here["theta"] > 0, "budget"]) == {round(0.1 * len(names["known"]) / fraction)}
+    assert change["images", "importance x error", 0.5] > change["images", "importance", 0.5] + 0.05  # -2 and -25 points
+
+
+def check_03(run: Run) -> None:
+    values, names = run.values, run.names
+    labels, z = names["data"].train.labels, names["z"]
+    alike = z @ z.T
+    inside = (labels == 8)[:, None] & (labels == 8)[None]
+    outside = (labels == 8)[:, None] & (labels != 8)[None]
+    assert values["cosine_inside"] == pytest.approx(alike[inside].mean(), abs=1e-4)
+    assert values["cosine_outside"] == pytest.approx(alike[outside].mean(), abs=1e-4)
+    assert values["cosine_inside"] > values["cosine_outside"]
+    assert values["cosine_first_bin"] > values["cosine_last_bin"] + 0.05
+    members = np.flatnonzero(labels == 8)
+    assert values["equal_picks"] == 2 * (len(members) // 10)
+    first_bin = names["plain_graph_cut"](z[members].astype(float), np.count_nonzero(names["bins"].bin[members] == 0))
+    bins = names["bins"]
+    assert set(members[first_bin]) == set(members[bins.bin[members] == 0])  # the first bin is one plain greedy pass
+    moved = [np.mean(now != bins.bin) for now in names["moved_to"].values()]
+    assert [values[key] for key in values if key.startswith("other_bin")] == pytest.approx(moved, abs=1e-4)
+
+
+def check_04(run: Run) -> None:
+    values, names = run.values, run.names
+    budget, curves = values["budget"], names["curves"]
+    assert all(sum(counts) == budget == round(0.08 * len(names["rest"])) for counts in values["counts"].values())
+    assert np.ptp(values["counts"]["equal"]) <= 1
+
+    def counts(log_mu: float) -> np.ndarray:
+        return (curves.a * curves.b / np.exp(log_mu)) ** (1 / (1 + curves.b))
+
+    best = counts(optimize.brentq(lambda log_mu: counts(log_mu).sum() - budget, -40, 40))
+    shrunk = 0.5 * best + 0.5 * budget / len(best)
+    assert np.abs(values["counts"]["curves"] - shrunk).max() < 1
+    rows = run.table("04_divisions")
+    assert values["accuracy"] == pytest.approx(rows.groupby("division")["accuracy"].mean().to_dict(), abs=1e-5)
+    difference, _ = plain_pairs(rows, "curves", "equal", by="division")
+    assert values["curves_minus_equal"] == pytest.approx(difference, abs=1e-5)
+    rest, drawn = names["rest"], names["drawn"]
+    assert np.bincount(rest.labels[drawn], minlength=10).tolist() == values["counts"]["yours"]
+    last = rows[(rows["division"] == "yours") & (rows["seed"] == 1)]["accuracy"].item()
+    assert last == pytest.approx(plain_accuracy(run, rest.take(drawn), names["validation"], 1))
+
+
+def check_05(run: Run) -> None:
+    values, names = run.values, run.names
+    subset, images = names["subset"], names["images"]
+    labels = {int(i): int(label) for i, label in zip(images.ids, images.labels, strict=True)}
+    assert values["counts"] == np.bincount([labels[int(i)] for i in subset.ids], minlength=10).tolist()
+    assert sum(values["counts"]) == 120
+    rows = run.table("05_ablations")
+    assert values["accuracy"] == pytest.approx(rows.groupby("method")["accuracy"].mean().to_dict(), abs=1e-5)
+    watched = rows[(rows["method"] == "dqas") & (rows["seed"] == 0)]["accuracy"].item()
+    assert watched == pytest.approx(plain_accuracy(run, subset.images, names["data"].test, 0))
+    rounds, trace = subset.trace["round"], subset.trace["counts"]
+    for number in range(len(trace)):  # the counts of a round are those of all images taken so far
+        taken = images.labels[(rounds >= 0) & (rounds <= number)]
+        assert np.bincount(taken, minlength=10).tolist() == trace[number].tolist()
+    high, low = (subset.trace["scores"][-1][names[which]].mean() for which in ("taken", "passed"))
+    assert high > low + 0.3  # what is taken is harder to decide than what is surest
+
+
+def check_06(run: Run) -> None:
+    values, data = run.values, run.names["data"]
+    rows, classes = run.table("06_trainings_digits"), run.table("06_classes_digits")
+    assert values["trainings"] == len(rows) == 2 * 2 + 2
+    assert values["survey"] == []  # off by default: it trains every method
+    (pair,) = values["pairs"]
+    assert (pair["first"], pair["second"], pair["n"]) == ("dqas", "random", 2)
+    assert (pair["difference"], pair["half"]) == pytest.approx(plain_pairs(rows, "dqas", "random"), abs=1e-6)
+    of_test = dict(zip(data.test.class_names, data.test.class_counts, strict=True))
+    for (method, seed), part in classes.groupby(["method", "seed"]):
+        right = sum(recall * of_test[name] for name, recall in zip(part["class"], part["recall"], strict=True))
+        row = rows[(rows["method"] == method) & (rows["seed"] == seed)].iloc[0]
+        assert row["accuracy"] == pytest.approx(right / len(data.test))
+        assert part["selected"].sum() == row["budget"] == (1201 if method == "full" else 120)
+    subset = dqas.quantize(data.train, 0.1, method="random", seed=1).images
+    row = rows[(rows["method"] == "random") & (rows["seed"] == 1)].iloc[0]
+    assert row["accuracy"] == pytest.approx(plain_accuracy(run, subset, data.test, 1))
+
+
+def check_07(run: Run) -> None:
+    values, train, ids = run.values, run.names["data"].train, run.names["ratio"].ids
+    assert values["ratios"] == [0.05, 0.1]
+    assert values["explorers"] == ["ratio", "rounds"]
+    assert values["missing"] == ""
+    largest = 0.0
+    for ratio in values["ratios"]:
+        counts = np.bincount(train.labels[np.isin(train.ids, ids["dqas", ratio])], minlength=10)
+        assert counts.sum() == round(ratio * 1201)
+        largest = max(largest, float(counts.max() / counts.mean()))
+    assert values["largest_relative_count"] == pytest.approx(largest, abs=1e-4)
+    selection = run.names["selection"]
+    assert set(selection.ids) == set(ids["dqas", 0.1])  # the rounds are those of the selection shown
+
+
+def check_08(run: Run) -> None:
+    values, rows, pairs = run.values, run.table("08_trainings"), run.table("08_paired")
+    assert (values["trainings"], values["differences"]) == (len(rows), len(pairs)) == (6, 1)
+    expected = plain_pairs(rows[rows["ratio"] == 0.1], "dqas", "random")
+    assert tuple(pairs.loc[0, ["difference", "half"]]) == pytest.approx(expected)
+    assert values["shown"] == int(abs(expected[0]) > expected[1])
+    assert values["comparable"] == 0  # nothing is published for the digits
+    costs = run.table("08_costs").set_index("method")
+    assert costs.loc["dqas", "seconds"] > costs.loc["random", "seconds"]
+    assert costs["bytes (%)"].to_numpy() == pytest.approx(100 * costs["bytes"].to_numpy() / (1201 * 8 * 8 * 3))
+    networks = run.table("08_networks").iloc[0]
+    mean = 100 * rows[rows["method"] == "dqas"]["accuracy"].mean()
+    assert networks["dqas"] == pytest.approx(mean, abs=1e-4)
+
+
+def check_09(run: Run) -> None:
+    values, rows = run.values, run.table("09_trainings_digits")
+    assert values["trainings"] == len(rows) == 3 * 2
+    assert set(rows["budget"]) == {120}
+    for name, difference in values["differences"].items():
+        assert difference == pytest.approx(plain_pairs(rows, name, "dqas")[0], abs=1e-6)
+    orders = run.table("09_orders_digits")
+    whole, dropped = (orders[orders["patchify"] == order].sort_values("seed") for order in ("none", "last"))
+    dqas_rows = rows[rows["method"] == "dqas"].sort_values("seed")
+    assert whole["accuracy"].tolist() == dqas_rows["accuracy"].tolist()  # the same selections, the same trainings
+    assert set(dropped["budget"]) == {round(0.1 * 1201 / 0.75)}
+    assert dropped["stored_ratio"].to_numpy() == pytest.approx(0.1, abs=1e-3)
+
+
+def check_10(run: Run) -> None:
+    values, names = run.values, run.names
+    contents: dict[str, list] = {}
+    formats = (".png", ".webp", ".bmp", ".gif", ".jpg")
+    for file in sorted(path for path in names["folder"].rglob("*") if path.suffix in formats):
+        contents.setdefault(hashlib.sha256(file.read_bytes()).hexdigest(), []).append(file)
+    copies = sum(len(files) - 1 for files in contents.values())
+    assert values["left_out"] == 3 + copies  # cut off, a web page, an unread format
+    assert sum(values["images"]) == sum(map(len, contents.values())) - 2 - copies
+    budget = round(0.15 * values["images"][0])
+    assert all(sum(counts) == budget for counts in values["class_counts"].values())
+    results = run.table("10_results").rename(columns={"accuracy": "plain", "macro": "accuracy"})
+    assert values["macro_gain"] == pytest.approx(plain_pairs(results, "dqas", "random")[0], abs=1e-6)
+    files = [file for file in names["saved"].rglob("*") if file.is_file()]
+    assert values["bytes"]["compressed"] == sum(file.stat().st_size for file in files)
+    exported = names["listed"].iloc[0]
+    buffer = io.BytesIO((names["exported"] / exported["file"]).read_bytes())
+    place = names["opened"].images.positions([exported["id"]])[0]
+    assert np.array_equal(np.asarray(Image.open(buffer).convert("RGB")), names["opened"].images.images[place])
+    data, net = names["data"], names["net"].eval()
+    right = 0
+    for image, label in zip(data.test.images, data.test.labels, strict=True):
+        with torch.no_grad():
+            scores = net(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+        right += int(scores.argmax()) == int(label)
+    assert values["accuracy_plain_pytorch"] == pytest.approx(right / len(data.test), abs=2e-3)
