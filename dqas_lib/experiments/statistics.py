@@ -33,6 +33,11 @@ def sample_error(accuracy: float, n_test: int, confidence: float = 0.95) -> floa
     return float(stats.norm.ppf(0.5 + confidence / 2) * math.sqrt(accuracy * (1 - accuracy) / n_test))
 
 
+def in_points(value: float, half: float = math.nan, form: str = ".1f") -> str:
+    """A fraction in percent or points, with half of its interval where there is one: "78.2 ± 0.4"."""
+    return f"{100 * value:{form}}" + (f" ± {100 * half:.1f}" if math.isfinite(half) else "")
+
+
 def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") -> pd.DataFrame:
     """One row per group: n, mean and half (of the 95 % interval over seeds) of `value`, in the order of appearance."""
     out = []

@@ -24,7 +24,7 @@ def plain_accuracy(run: Run, images: dqas.ImageSet, test: dqas.ImageSet, seed: i
 
 
 def plain_pairs(rows: pd.DataFrame, first: str, second: str, by: str = "method") -> tuple[float, float]:
-    """Mean difference over seeds, and half of its 95 % interval by SciPy."""
+    """Mean difference over seeds, and half of its 95 % interval by SciPy (three seeds or more)."""
     values = {name: rows[rows[by] == name].sort_values("seed")["accuracy"].to_numpy() for name in (first, second)}
     difference = values[first] - values[second]
     low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
@@ -159,11 +159,11 @@ def check_05(run: Run) -> None:
 def check_06(run: Run) -> None:
     values, data = run.values, run.names["data"]
     rows, classes = run.table("06_trainings_digits"), run.table("06_classes_digits")
-    assert values["trainings"] == len(rows) == 2 * 2 + 2
+    assert values["trainings"] == len(rows) == 2 * 3 + 3
     assert values["survey"] == []  # off by default: it trains every method
     (pair,) = values["pairs"]
-    assert (pair["first"], pair["second"], pair["n"]) == ("dqas", "random", 2)
-    assert (pair["difference"], pair["half"]) == pytest.approx(plain_pairs(rows, "dqas", "random"), abs=1e-6)
+    assert (pair["first"], pair["second"], pair["n"]) == ("dq", "random", 3)
+    assert (pair["difference"], pair["half"]) == pytest.approx(plain_pairs(rows, "dq", "random"), abs=1e-6)
     of_test = dict(zip(data.test.class_names, data.test.class_counts, strict=True))
     for (method, seed), part in classes.groupby(["method", "seed"]):
         right = sum(recall * of_test[name] for name, recall in zip(part["class"], part["recall"], strict=True))
@@ -192,17 +192,17 @@ def check_07(run: Run) -> None:
 
 def check_08(run: Run) -> None:
     values, rows, pairs = run.values, run.table("08_trainings"), run.table("08_paired")
-    assert (values["trainings"], values["differences"]) == (len(rows), len(pairs)) == (6, 1)
-    expected = plain_pairs(rows[rows["ratio"] == 0.1], "dqas", "random")
+    assert (values["trainings"], values["differences"]) == (len(rows), len(pairs)) == (9, 1)
+    expected = plain_pairs(rows[rows["ratio"] == 0.1], "dq", "random")
     assert tuple(pairs.loc[0, ["difference", "half"]]) == pytest.approx(expected)
     assert values["shown"] == int(abs(expected[0]) > expected[1])
     assert values["comparable"] == 0  # nothing is published for the digits
     costs = run.table("08_costs").set_index("method")
-    assert costs.loc["dqas", "seconds"] > costs.loc["random", "seconds"]
+    assert costs.loc["dq", "seconds"] > costs.loc["random", "seconds"]
     assert costs["bytes (%)"].to_numpy() == pytest.approx(100 * costs["bytes"].to_numpy() / (1201 * 8 * 8 * 3))
     networks = run.table("08_networks").iloc[0]
-    mean = 100 * rows[rows["method"] == "dqas"]["accuracy"].mean()
-    assert networks["dqas"] == pytest.approx(mean, abs=1e-4)
+    mean = 100 * rows[rows["method"] == "dq"]["accuracy"].mean()
+    assert networks["dq"] == pytest.approx(mean, abs=1e-4)
 
 
 def check_09(run: Run) -> None:

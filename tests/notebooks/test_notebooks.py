@@ -18,9 +18,9 @@ SMALLER: dict[str, dict] = {
     "03_features_and_bins": {},
     "04_class_budget": {"SEEDS": [0, 1], "PILOT_RATIOS": [0.04, 0.1]},
     "05_active_sampling": {"SEEDS": [0, 1], "VARIANTS": ["dqas"]},
-    "06_train_and_evaluate": {"METHODS": ["random", "dqas"], "RATIOS": [0.1], "SEEDS": [0, 1]},
+    "06_train_and_evaluate": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2]},
     "07_ratio_explorer": {"RATIOS": [0.05, 0.1]},
-    "08_comparison": {"METHODS": ["random", "dqas"], "RATIOS": [0.1], "SEEDS": [0, 1]},
+    "08_comparison": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2]},
     "09_ablations": {"RATIO": 0.1, "VARIANTS": ["equal counts"], "SEEDS": [0, 1], "ORDERS": ["none", "last"]},
     "10_your_own_images": {"SEEDS": [0, 1]},
 }
