@@ -20,14 +20,20 @@ RECIPES.register(dataclasses.replace(RECIPES["quick"], name="brief", steps=60))
 SMALLER: dict[str, dict] = {
     "00_start_here": {},
     "01_class_sensitivity": {"METHODS": ["random", "dm"], "SEEDS": [0, 1], "DISTIL_STEPS": 20, "RECIPE": "brief"},
-    "02_patchify": {"THETAS": [0.25, 0.5]},
+    "02_patchify": {"THETA": 0.5, "THETAS": [0.5], "RECIPE": "brief"},
     "03_features_and_bins": {},
     "04_class_budget": {"SEEDS": [0, 1], "RECIPE": "brief"},
     "05_active_sampling": {"VARIANTS": ["dqas"]},
     "06_train_and_evaluate": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2]},
     "07_ratio_explorer": {"RATIOS": [0.05, 0.1], "RECIPE": "brief"},
     "08_comparison": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2]},
-    "09_ablations": {"RATIO": 0.1, "VARIANTS": ["equal counts"], "SEEDS": [0, 1], "ORDERS": ["none", "last"]},
+    "09_ablations": {
+        "RATIO": 0.1,
+        "VARIANTS": ["equal counts"],
+        "SEEDS": [0, 1],
+        "ORDERS": ["none", "last"],
+        "RECIPE": "brief",
+    },
     "10_your_own_images": {"SEEDS": [0, 1], "RECIPE": "brief"},
 }
 STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")
