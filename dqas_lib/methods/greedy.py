@@ -15,9 +15,9 @@ from dqas_lib.training.gradients import Gradients
 
 TIE = 1e-12
 
-# the columns are kept where they take no more than 512 MiB: in float64 for n <= 8,192, in float32 for n <= 11,585
-# (near-ties may then fall otherwise); beyond that they are worked out whenever they are looked at
-KEEP_BYTES = 2**29
+# half of a symmetric kernel is kept where it takes no more than 256 MiB: in float64 for n <= 8,191, in float32 for
+# n <= 11,584 (near-ties may then fall otherwise); beyond that columns are worked out whenever they are looked at
+KEEP_BYTES = 2**28
 _BLOCK = 128
 
 Columns = Callable[[np.ndarray], np.ndarray]
@@ -87,14 +87,25 @@ def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarr
 
 def _kept(columns: Columns, n: int) -> tuple[Columns, np.ndarray]:
     """The columns, kept where KEEP_BYTES allow, and their sums (the gains of a first pick)."""
-    kind = np.dtype(np.float64 if 8 * n * n <= KEEP_BYTES else np.float32)
-    keep = kind.itemsize * n * n <= KEEP_BYTES
-    kept, sums = np.empty((n if keep else 0, n), dtype=kind), np.empty(n)
+    sums, half, rows = np.empty(n), n * (n + 1) // 2, np.arange(n)
+    kind = np.dtype(np.float64 if 8 * half <= KEEP_BYTES else np.float32)
+    kept = np.empty(half if kind.itemsize * half <= KEEP_BYTES else 0, dtype=kind)
+    place = rows * n - rows * (rows + 1) // 2  # s_ij, i <= j, is at place[i] + j
     for start in range(0, n, _BLOCK):
-        values = columns(np.arange(start, min(start + _BLOCK, n)))
-        sums[start : start + _BLOCK] = values.sum(axis=0)
-        kept[start : start + _BLOCK] = values.T[: len(kept)]
-    return (lambda positions: kept[positions].T) if keep else columns, sums
+        block = rows[start : start + _BLOCK]
+        values = columns(block)
+        sums[block] = values.sum(axis=0)
+        for column, j in enumerate(block if len(kept) else ()):
+            kept[place[j] + j : place[j] + n] = values[j:, column]
+
+    def remembered(positions: np.ndarray) -> np.ndarray:
+        values = np.empty((len(positions), n))
+        for row, j in zip(values, positions, strict=True):
+            row[:j] = kept[place[:j] + j]
+            row[j:] = kept[place[j] + j : place[j] + n]
+        return values.T
+
+    return (remembered if len(kept) else columns), sums
 
 
 def nearest(columns: Columns, selected: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ class FacilityLocation(GroupMethod, name="facility-location", needs=("features",
 
     Definition: greedy maximization of sum_i max_{j in S} s_ij, s_ij = 1/2 + 1/2 cos(h_i, h_j). Needs: features.
     Cost: O(n^2 d) once, then a few candidates of O(n d) per pick (lazy evaluation); memory O(n d), and up to
-    512 MiB of the kernel.
+    256 MiB of the kernel.
     """
 
     def picker(self, pool: Pool) -> Pick:

@@ -124,7 +124,7 @@ def test_bins_against_other_libraries(benchmark, leave, features, quick):
 
 CIFAR_BINS = """
 import time, numpy as np
-from dqas_lib.bins import make_bins
+from dqas_lib.bins.bins import make_bins
 from measure import peak_megabytes, reset_peak
 reset_peak()
 before = peak_megabytes()
@@ -165,8 +165,8 @@ def test_bins_of_a_data_set(benchmark, leave, features, tmp_path, quick):
 
 GROWTH = """
 import time, numpy as np
-from dqas_lib.bins import recursive_bins
-from dqas_lib.features import unit_rows
+from dqas_lib.bins.bins import recursive_bins
+from dqas_lib.training.features import unit_rows
 from measure import peak_megabytes
 n, d = int(sys.argv[1]), 128
 rng = np.random.default_rng(0)
@@ -360,9 +360,9 @@ def test_importance_and_reopening(benchmark, leave, quick):
 
 BASELINE = """
 import numpy as np
-from dqas_lib.images import ImageSet
+from dqas_lib.data.image_set import ImageSet
 from dqas_lib.methods import METHODS
-from dqas_lib.methods.base import Pool
+from dqas_lib.pool import Pool
 from measure import peak_megabytes, seconds_of
 with np.load(sys.argv[2], allow_pickle=False) as stored:
     features, labels = stored["features"], stored["labels"]
@@ -370,7 +370,7 @@ names = tuple(str(label) for label in range(int(labels.max()) + 1))
 pool = ImageSet(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, np.arange(len(labels)), names, "pool")
 pool = Pool(pool, given={"features": features})
 method = METHODS[sys.argv[1]](balance=sys.argv[3])
-seconds, choice = seconds_of(lambda: method.choose(pool, len(labels) // 10))
+seconds, choice = seconds_of(lambda: method.select(pool, len(labels) // 10))
 give(seconds=seconds, peak=peak_megabytes(), picks=len(np.unique(choice.positions)))
 """
 

@@ -114,7 +114,7 @@ def test_facility_location_is_apricots_and_the_plain_greedy(monkeypatch, keep):
 
 def test_a_kernel_kept_in_single_precision_gives_as_good_a_choice(monkeypatch):
     """Near-ties may fall otherwise; the value reached is the same to 1e-6."""
-    monkeypatch.setattr("dqas_lib.methods.greedy.KEEP_BYTES", 4 * 50 * 50)
+    monkeypatch.setattr("dqas_lib.methods.greedy.KEEP_BYTES", 4 * 50 * 51 // 2)
     for seed in range(4):
         z = unit_rows(np.random.default_rng(seed).normal(size=(50, 6))).astype(np.float64)
         kernel = 0.5 + 0.5 * z @ z.T
