@@ -32,7 +32,7 @@ from dqas_lib.core.errors import DataError, DqasError, InputError, RunError
 from dqas_lib.core.store import Store
 from dqas_lib.data.data_report import DataReport
 from dqas_lib.data.export import export_folder
-from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
 from dqas_lib.data.load import data_report, load_images
 from dqas_lib.methods import METHODS
 from dqas_lib.methods.base import register
@@ -48,9 +48,9 @@ from dqas_lib.training.train import TrainingResult, train
 
 # fmt: off
 __all__ = [
-    "AUTOENCODERS", "METHODS", "NETWORKS", "RECIPES", "AdaptiveTheta", "CompressedSet", "DataError", "DataReport",
-    "DataSet", "DqasError", "ImageSet", "InputError", "Patched", "Recipe", "RunError", "Selection", "Setting",
-    "Store", "TrainingResult", "data_report", "default_device", "export_folder", "extract", "load_images",
+    "AUTOENCODERS", "DATA_SETS", "METHODS", "NETWORKS", "RECIPES", "AdaptiveTheta", "CompressedSet", "DataError",
+    "DataReport", "DataSet", "DqasError", "ImageSet", "InputError", "Patched", "Recipe", "RunError", "Selection",
+    "Setting", "Store", "TrainingResult", "data_report", "default_device", "export_folder", "extract", "load_images",
     "open_compressed", "patchify", "predict", "quantize", "register", "train",
 ]
 # fmt: on

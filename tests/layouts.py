@@ -7,11 +7,18 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from dqas_lib.data.image_set import ImageSet
+from dqas_lib.data.image_set import DATA_SETS, ImageSet
+
+
+def put_official(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
+    """Change where an official archive is, its checksum, or its number of images, for one test."""
+    monkeypatch.setitem(DATA_SETS._items, name, replace(DATA_SETS[name], **changes))
 
 
 def cifar_records(images: np.ndarray, labels: np.ndarray, label_bytes: int = 1) -> bytes:

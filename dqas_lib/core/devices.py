@@ -32,5 +32,7 @@ def default_device() -> str:
 @functools.cache
 def native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers by instructions of its own (AVX512-BF16, AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of PyTorch cannot tell: no
+    capabilities: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older ones cannot tell: no
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

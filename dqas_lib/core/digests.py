@@ -67,7 +67,7 @@ class _WithoutTexts(ast.NodeTransformer):
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = body[1:]
+                body.pop(0)
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         return node
@@ -198,7 +198,7 @@ def is_ours(part: Any) -> bool:
 
 def _module_of(part: Any) -> str:
     """Name of the module that a function or class is written in, or of a module itself."""
-    return part if isinstance(part, str) else getattr(part, "__module__", None) or getattr(part, "__name__", "")
+    return part if isinstance(part, str) else str(getattr(part, "__module__", None) or getattr(part, "__name__", ""))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -167,7 +167,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) ->
     return _check_text(array, what)
 
 
-def _check_header(file: BinaryIO, size: int, what: str) -> None:
+def _check_header(file: IO[bytes], size: int, what: str) -> None:
     """DataError unless an .npy of `size` bytes holds just the plain array that its header claims."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):

@@ -1,1 +1,1 @@
-"""TODO data."""
+"""Images: data sets by name, folders of one's own, and what every stage works on (`ImageSet`)."""

@@ -1,8 +1,9 @@
-"""TODO."""
+"""The data report: what lies in a folder of images, what is made of it, and how it is kept beside the prepared set."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,10 @@ import PIL
 from dqas_lib.data.decoding import Fault
 
 # [ours] without a test/ folder a fifth of each class is the test set
-TEST_SHARE = 0.2
-
-
+TEST_FRACTION = 0.2
 SPLIT_SEED = 0
-
-
-# the arrays of a report that have one entry a file
-PER_FILE = {
-    "files": str,
-    "labels": np.int64,
-    "test": bool,
-    "width": np.int64,
-    "height": np.int64,
-    "kinds": str,
-    "used": bool,
-}
+# the arrays of a report that have one entry per file
+PER_FILE = {"files": str, "labels": int, "test": bool, "width": int, "height": int, "kinds": str, "used": bool}
 
 
 @dataclass(frozen=True)
@@ -44,12 +33,21 @@ class Finding:
 class DataReport:
     """What lies in a folder of images and what is made of it.
 
-    path: the folder; size, fit, duplicates: as asked for; own_split: whether train/ and test/ were found; class_names;
-    files: (N,) image files that can be read, by path relative to `path`; labels: (N,) int64; test: (N,) bool; width,
-    height: (N,) int64 pixels, upright; kinds: (N,) format and mode; used: (N,) bool, False for a copy left out; copies:
-    groups of files with the same bytes; faults: files that cannot be used, and why; others: number of files that are no
-    pictures; outside: number of pictures beside train/ and test/; key: digest of names and contents; prepared: the
-    prepared .npz, or None when a class has no training image or the test set is empty.
+    Args:
+        path: The folder.
+        size, fit, duplicates: As asked for.
+        own_split: Whether train/ and test/ were found.
+        class_names: C names.
+        files: (N,) image files that can be read, by path relative to `path`.
+        labels, test: (N,) int64 and bool.
+        width, height: (N,) int64 pixels, upright.
+        kinds: (N,) format and mode.
+        used: (N,) bool, False for a copy left out.
+        copies: Groups of files with the same bytes.
+        faults: Files that cannot be used, and why.
+        others, outside: Number of files that are no pictures, and of pictures beside train/ and test/.
+        key: Digest of names and contents.
+        prepared: The prepared .npz, or None when a class has no training image or the test set is empty.
     """
 
     path: Path
@@ -75,31 +73,28 @@ class DataReport:
     @property
     def counts(self) -> np.ndarray:
         """(2, C) number of training and test images of each class that are used."""
-        return np.stack(
-            [
-                np.bincount(self.labels[self.used & (self.test == part)], minlength=len(self.class_names))
-                for part in (False, True)
-            ]
-        )
+        parts = [self.labels[self.used & (self.test == part)] for part in (False, True)]
+        return np.stack([np.bincount(labels, minlength=len(self.class_names)) for labels in parts])
 
     @property
     def left_out(self) -> tuple[Fault, ...]:
         """Every picture that is not in the prepared set, and why."""
-        used = dict(zip(self.files.tolist(), self.used.tolist(), strict=True))
+        used = set(self.files[self.used].tolist())
         dropped = []
         for group in self.copies:
-            kept = [file for file in group if used[file]]
-            for file in group:
-                if not kept:
-                    others = ", ".join(other for other in group if other != file)
-                    dropped.append(Fault(file, f"same bytes in several classes (duplicates='drop'): {others}"))
-                elif not used[file]:
-                    dropped.append(Fault(file, f"same bytes as {kept[0]} (duplicates='drop')"))
+            kept = [file for file in group if file in used]
+            for file in (file for file in group if file not in used):
+                others = ", ".join(other for other in group if other != file)
+                contradicting = f"same bytes in several classes (duplicates='drop'): {others}"
+                dropped.append(Fault(file, f"same bytes as {kept[0]} (duplicates='drop')" if kept else contradicting))
         return (*self.faults, *sorted(dropped, key=lambda fault: fault.file))
 
-    def findings(self) -> list[Finding]:
-        """The report as a table: one line a kind of finding, those that need no action included."""
-        return _findings(self)
+    @property
+    def split(self) -> str:
+        """Where the test set comes from, in words."""
+        if self.own_split:
+            return "train/ and test/ as found"
+        return f"one tree: {TEST_FRACTION:.0%} of each class is the test set, drawn by seed {SPLIT_SEED}"
 
     def provenance(self) -> dict[str, Any]:
         """Where the images came from, as plain JSON values: for the manifest of what is made of them."""
@@ -110,82 +105,70 @@ class DataReport:
             "size": self.size,
             "fit": self.fit,
             "duplicates": self.duplicates,
-            "split": _split_in_words(self),
+            "split": self.split,
             "images": self.counts.sum(axis=1).tolist(),
-            "left_out": [{"file": fault.file, "reason": fault.reason} for fault in self.left_out],
+            "left_out": [asdict(fault) for fault in self.left_out],
             "pillow": PIL.__version__,
         }
+
+    def findings(self) -> list[Finding]:
+        """The report as a table: one line per kind of finding, those that need no action included."""
+        train, test = self.counts
+        order = np.argsort(-train, kind="stable")
+        ends = " ... ".join(f"{self.class_names[label]}: {train[label]:,}" for label in order[[0, -1]])
+        spread = f"used as they are (largest to smallest {train.max() / max(train.min(), 1):,.1f} : 1)"
+        rows = [
+            ("images used", int(self.used.sum()), f"{train.sum():,} training, {test.sum():,} test", self.split),
+            ("classes", len(train), f"{ends} training images", spread if train.all() else "the run stops: empty class"),
+        ]
+        if len(self.files):
+            sides = np.stack([self.width, self.height])
+            sizes = " ... ".join("{} x {}".format(*end) for end in (sides.min(axis=1), sides.max(axis=1)))
+            how = "the middle is kept" if self.fit == "crop" else "the rest is black"
+            small = self.files[(sides.min(axis=0) if self.fit == "crop" else sides.max(axis=0)) < self.size].tolist()
+            kinds = [f"{kind}: {count:,}" for kind, count in Counter(self.kinds.tolist()).most_common()]
+            rows += [
+                ("sizes", int(np.any(sides != self.size, axis=0).sum()), f"{sizes} px",
+                 f"scaled to {self.size} x {self.size} px by {self.fit}: {how}"),
+                ("smaller than that", len(small), _examples(small), "enlarged"),
+                ("formats and modes", len(kinds), _examples(kinds, 4), "decoded to 8-bit RGB, transparency on white"),
+            ]  # fmt: skip
+        action = "the run stops; on_error='skip' leaves them out and records them" if self.faults else "-"
+        rows.append(("files that cannot be used", len(self.faults), _examples([*map(str, self.faults)]), action))
+        for what, groups, dropped, leaves_out in (
+            ("exact copies", self.copies, "one of each is kept", "all but one"),
+            ("... in several classes", self._differing(self.labels), "all are left out", "all of them"),
+            ("... in train and test", self._differing(self.test), "kept in the test set only", "the training copy"),
+        ):
+            action = dropped if self.duplicates == "drop" else f"kept; duplicates='drop' leaves out {leaves_out}"
+            examples = _examples([" = ".join(group) for group in groups], 2)
+            rows.append((what, sum(map(len, groups)), examples, action if groups else "-"))
+        if self.own_split:
+            rows.append(("pictures beside train/ and test/", self.outside, "", "not used"))
+        return [Finding(*row) for row in [*rows, ("other files", self.others, "", "not looked at")]]
+
+    def _differing(self, values: np.ndarray) -> list[tuple[str, ...]]:
+        """Groups of copies whose files have different values."""
+        value_of = dict(zip(self.files.tolist(), values.tolist(), strict=True))
+        return [group for group in self.copies if len({value_of[file] for file in group}) > 1]
+
+    def to_json(self) -> bytes:
+        """The report as it is kept beside the prepared set."""
+        record = {**asdict(self), "path": self.path.name, "prepared": None}
+        return json.dumps(record, default=np.ndarray.tolist).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, path: Path, prepared: Path) -> "DataReport":
+        """The report of the folder `path` with this prepared set; ValueError, KeyError or TypeError if damaged."""
+        record = json.loads(content)
+        arrays: dict[str, np.ndarray] = {name: np.array(record[name], dtype=kind) for name, kind in PER_FILE.items()}
+        if {array.shape for array in arrays.values()} != {(len(record["files"]),)}:
+            raise ValueError("arrays of different lengths")
+        given = {"path": path, "prepared": prepared, "class_names": tuple(record["class_names"])}
+        groups = {"copies": tuple(tuple(group) for group in record["copies"])}
+        faults = {"faults": tuple(Fault(**fault) for fault in record["faults"])}
+        return cls(**{**record, **arrays, **given, **groups, **faults})
 
 
 def _examples(items: Sequence[str], shown: int = 3) -> str:
     return ", ".join(items[:shown]) + (" ..." if len(items) > shown else "")
-
-
-def _split_in_words(report: DataReport) -> str:
-    if report.own_split:
-        return "train/ and test/ as found"
-    return f"one tree: {TEST_SHARE:.0%} of each class is the test set, drawn by seed {SPLIT_SEED}"
-
-
-def _findings(report: DataReport) -> list[Finding]:
-    train, test = report.counts
-    n_train, n_test = int(train.sum()), int(test.sum())
-    rows = [Finding("images used", n_train + n_test, f"{n_train:,} training, {n_test:,} test", _split_in_words(report))]
-    order = np.argsort(-train, kind="stable")
-    share = train[order[0]] / max(train[order[-1]], 1)
-    rows.append(
-        Finding(
-            "classes",
-            len(train),
-            f"{report.class_names[order[0]]}: {train[order[0]]:,} ... {report.class_names[order[-1]]}: "
-            f"{train[order[-1]]:,} training images",
-            f"used as they are (largest to smallest {share:,.1f} : 1)" if train.all() else "the run stops: empty class",
-        )
-    )
-    sides = np.stack([report.width, report.height])
-    if len(report.files):
-        sizes = (
-            f"{sides.min(axis=1)[0]} x {sides.min(axis=1)[1]} ... {sides.max(axis=1)[0]} x {sides.max(axis=1)[1]} px"
-        )
-        others = int(np.any(sides != report.size, axis=0).sum())
-        how = "the middle is kept" if report.fit == "crop" else "the rest is black"
-        rows.append(
-            Finding("sizes", others, sizes, f"scaled to {report.size} x {report.size} px by {report.fit}: {how}")
-        )
-        small = np.flatnonzero((sides.min(axis=0) if report.fit == "crop" else sides.max(axis=0)) < report.size)
-        rows.append(Finding("smaller than that", len(small), _examples(report.files[small].tolist()), "enlarged"))
-        kinds = Counter(report.kinds.tolist()).most_common()
-        text = _examples([f"{kind}: {count:,}" for kind, count in kinds], 4)
-        rows.append(Finding("formats and modes", len(kinds), text, "decoded to 8-bit RGB, transparency on white"))
-    faults = [str(fault) for fault in report.faults]
-    rows.append(
-        Finding(
-            "files that cannot be used",
-            len(faults),
-            _examples(faults),
-            "the run stops; on_error='skip' leaves them out and records them" if faults else "-",
-        )
-    )
-    rows += _findings_of_copies(report)
-    if report.own_split:
-        rows.append(Finding("pictures beside train/ and test/", report.outside, "", "not used"))
-    return [*rows, Finding("other files", report.others, "", "not looked at")]
-
-
-def _findings_of_copies(report: DataReport) -> list[Finding]:
-    label_of = dict(zip(report.files.tolist(), report.labels.tolist(), strict=True))
-    test_of = dict(zip(report.files.tolist(), report.test.tolist(), strict=True))
-    contradicting = [group for group in report.copies if len({label_of[file] for file in group}) > 1]
-    leaking = [group for group in report.copies if len({test_of[file] for file in group}) > 1]
-    drop = report.duplicates == "drop"
-    kept = "kept; duplicates='drop' leaves out "
-    lines = [
-        ("exact copies", report.copies, "one of each is kept" if drop else kept + "all but one"),
-        ("... in several classes", contradicting, "all are left out" if drop else kept + "all of them"),
-        ("... in train and test", leaking, "kept in the test set only" if drop else kept + "the training copy"),
-    ]
-    return [
-        Finding(what, sum(len(group) for group in groups), _examples([" = ".join(group) for group in groups], 2),
-                action if groups else "-")
-        for what, groups, action in lines
-    ]  # fmt: skip

@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.core.errors import InputError
+from dqas_lib.core.files import refused_writes
 from dqas_lib.data.image_set import ImageSet
 
 TABLE = "images.csv"
@@ -21,7 +22,11 @@ def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False)
 
     Class folders have the names of the classes where a file system can hold them, else their number and what can be
     kept of the name; files are named by id, or by place and id where ids are texts. The folder is complete when it
-    appears. Gives its path. Raises InputError when it exists, DataError when it cannot be written.
+    appears. Gives its path.
+
+    Raises:
+        InputError: When it exists.
+        DataError: When it cannot be written.
     """
     path = Path(path)
     if path.exists():
@@ -32,17 +37,16 @@ def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False)
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "class", "label", "id"])
     try:
-        for folder in folders:
-            (temporary / folder).mkdir(parents=True)
-        samples = zip(images.images, images.labels.tolist(), images.ids.tolist(), strict=True)
-        for place, (pixels, label, id_) in enumerate(tqdm(samples, total=len(images), disable=not progress)):
-            name = f"{id_:06d}.png" if isinstance(id_, int) else f"{place:06d}-{_plain(Path(id_).stem)}.png"
-            Image.fromarray(pixels).save(temporary / folders[label] / name)
-            table.writerow([f"{folders[label]}/{name}", images.class_names[label], label, id_])
-        (temporary / TABLE).write_bytes(text.getvalue().encode())
-        temporary.rename(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}): free space there") from error
+        with refused_writes(path):
+            for folder in folders:
+                (temporary / folder).mkdir(parents=True)
+            samples = zip(images.images, images.labels.tolist(), images.ids.tolist(), strict=True)
+            for place, (pixels, label, id_) in enumerate(tqdm(samples, total=len(images), disable=not progress)):
+                name = f"{id_:06d}.png" if isinstance(id_, int) else f"{place:06d}-{_plain(Path(id_).stem)}.png"
+                Image.fromarray(pixels).save(temporary / folders[label] / name)
+                table.writerow([f"{folders[label]}/{name}", images.class_names[label], label, id_])
+            (temporary / TABLE).write_bytes(text.getvalue().encode())
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path

@@ -1,4 +1,4 @@
-"""Imbalanced data: long-tailed versions of a data set, and the accuracies that tell them apart. [paper, Section 5]"""
+"""Imbalanced data: long-tailed versions of a data set, and the accuracies that tell them apart [abstract]."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from dqas_lib.data.image_set import DataSet, ImageSet
 
 
 def long_tailed_counts(n_classes: int, largest: int, factor: float) -> np.ndarray:
-    """(C,) images of each class: largest * factor^(-c / (C - 1)), rounded, at least 1. [Cui et al., CVPR 2019]
+    """(C,) images of each class: largest * factor^(-c / (C - 1)), rounded, at least 1 [Cui et al., CVPR 2019].
 
-    factor: the imbalance factor, the largest class's size over the smallest's, >= 1.
+    factor: The imbalance factor, the largest class's size over the smallest's, >= 1.
     """
     if not np.isfinite(factor) or factor < 1:
         raise InputError(f"the imbalance factor (largest class / smallest class) must be at least 1; got {factor!r}")
@@ -52,7 +52,7 @@ def macro_micro(recall: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
 def imbalanced(data: DataSet, factor: float) -> DataSet:
     """The data set with long-tailed training images: the largest class `factor` times the smallest; 1 changes nothing.
 
-    See `imbalance.long_tailed`; the test images stay as they are. It is named after the factor ("digits-lt10").
+    See `long_tailed`; the test images stay as they are. It is named after the factor ("digits-lt10").
     """
     if factor == 1:
         return data

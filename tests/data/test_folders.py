@@ -4,6 +4,10 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -427,57 +431,83 @@ def test_decompression_bombs_are_refused_with_their_size(tmp_path, side):
 
 
 def test_the_limit_counts_what_decoding_takes(tmp_path, monkeypatch):
-    """4 bytes a pixel, 10 for a progressive JPEG, 16 for a WebP; a JPEG is decoded smaller when that is enough."""
+    """Bytes per pixel: 4; 10 progressive, 16 of a WebP, 8 with a palette, 12 with transparency; a JPEG is drafted."""
     monkeypatch.setattr(decoding, "DECODING_BYTES", 1_000_000)
+    palette = Image.new("RGB", (1, 1), (10, 20, 30)).quantize(4)
     for name, side, options in [
         ("a.png", 500, {}),
         ("a.webp", 250, {}),
         ("a.jpg", 500, {}),
         ("b.jpg", 316, {"progressive": True}),
+        ("p.png", 353, {}),
+        ("t.png", 288, {"transparency": 0}),
     ]:
-        for extra, fits in ((0, True), (1, False)):
-            Image.new("RGB", (side + extra, side), (10, 20, 30)).save(tmp_path / name, **options)
+        for extra, fits in ((0, True), (2, False)):
+            picture = palette.resize((side + extra, side)) if name in ("p.png", "t.png") else None
+            picture = picture or Image.new("RGB", (side + extra, side), (10, 20, 30))
+            picture.save(tmp_path / name, **options)
             with open(tmp_path / name, "rb") as file:
                 result = try_decode(name, file, size=256)
             assert isinstance(result, Fault) is not fits, name
-    assert "317 x 316 pixels and would take 1 MB to decode, more than the 1 MB allowed" in str(result)
+    assert "290 x 288 pixels and would take 1 MB to decode, more than the 1 MB allowed" in str(result)
     Image.new("RGB", (4000, 4000), (10, 20, 30)).save(tmp_path / "large.jpg")
     assert np.abs(decoded(tmp_path / "large.jpg", 200).astype(int) - [10, 20, 30]).max() <= 2
 
 
-def test_memory_of_pictures_decoded_together_is_bounded(tmp_path, monkeypatch):
-    """Three pictures of 300 MB each are not decoded at the same time, however many threads there are."""
-    held, most = [0], [0]
-    hold = decoding._memory.hold
-
-    def spy(wanted: int):
-        context = hold(wanted)
-
-        class Watched:
-            def __enter__(self):
-                context.__enter__()
-                held[0] += wanted
-                most[0] = max(most[0], held[0])
-
-            def __exit__(self, *error):
-                held[0] -= wanted
-                context.__exit__(*error)
-
-        return Watched()
-
-    monkeypatch.setattr(decoding._memory, "hold", spy)
-    monkeypatch.setattr(decoding, "DECODING_BYTES", 1_000_000)
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """However many threads there are: what is large goes through one of them, what is small through all."""
+    monkeypatch.setattr(decoding, "LARGE_BYTES", 400_000)
     monkeypatch.setattr(decoding, "CHUNK", 1)
     monkeypatch.setattr(decoding.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(decoding._memory, "left", 1_000_000)
+    busy, most, threads = set(), [0], {"large": set(), "small": set()}
+    square = decoding._square
+
+    def spy(image: Image.Image, *arguments: object) -> Image.Image:
+        kind = "large" if image.width == 400 else "small"
+        threads[kind].add(threading.get_ident())
+        if kind == "large":
+            busy.add(id(image))
+            most[0] = max(most[0], len(busy))
+            time.sleep(0.01)
+        made = square(image, *arguments)
+        busy.discard(id(image))
+        return made
+
+    monkeypatch.setattr(decoding, "_square", spy)
     for number in range(12):
-        Image.fromarray(picture(400, 300, number)).save(tmp_path / f"{number}.png")  # 480,000 bytes each
+        width = 400 if number % 2 else 40
+        Image.fromarray(picture(width, 300, number)).save(tmp_path / f"{number}.png")  # 480,000 and 48,000 bytes each
     names = [f"{number}.png" for number in range(12)]
-    images, known = decode_all(names, lambda name: (tmp_path / name).open("rb"), size=8, progress=False)
-    assert 480_000 <= most[0] <= 1_000_000
-    assert len(known) == 12
+    images, results = decode_all(names, lambda name: (tmp_path / name).open("rb"), size=8, progress=False)
+    assert most[0] == len(threads["large"]) == 1
+    assert not threads["large"] & threads["small"]
+    assert len(results) == 12
     assert images.any(axis=(1, 2, 3)).all()
-    decoding._memory.left = decoding._memory.total
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_peak_memory_of_hostile_pictures_is_bounded(tmp_path):
+    """Four pictures of nearly 400 MB in four threads take no more than one of them, beside what was there before."""
+    code = """
+import sys
+from pathlib import Path
+from dqas_lib.data import decoding
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+decoding.os.cpu_count, decoding.CHUNK = (lambda: 4), 1
+names = sorted(str(path) for path in Path(sys.argv[1]).iterdir())
+before = peak()
+images, results = decoding.decode_all(names, lambda name: open(name, "rb"), size=64, progress=False)
+assert not any(isinstance(item, decoding.Fault) for item in results), results
+print(peak() - before)
+"""
+    Image.new("RGB", (9900, 9900), (10, 200, 30)).save(tmp_path / "0.png", compress_level=1)
+    Image.new("RGBA", (7000, 7000), (10, 200, 30, 90)).save(tmp_path / "1.png", compress_level=1)
+    for number in (2, 3):
+        shutil.copy(tmp_path / f"{number - 2}.png", tmp_path / f"{number}.png")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 300_000 < int(done.stdout) < 550_000  # kilobytes
 
 
 # ---------------------------------------------------------------------------------------------- copies

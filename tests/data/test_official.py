@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import cifar10_archive, cifar100_archive, cifar_records, site, tar_gz, zip_folder
+from layouts import cifar10_archive, cifar100_archive, cifar_records, put_official, site, tar_gz, zip_folder
 from PIL import Image
 
-from dqas_lib.core.errors import DataError
+from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.data import official as archives
-from dqas_lib.data.image_set import ImageSet
+from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
 from dqas_lib.data.load import load_images
-from dqas_lib.data.official import OFFICIAL, Official, fetch, read_cifar10, read_tiny_imagenet
+from dqas_lib.data.official import Official, fetch, read_cifar10, read_tiny_imagenet
 
 
 @pytest.fixture
@@ -31,11 +31,9 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def official(monkeypatch: pytest.MonkeyPatch, name: str, url: str, content: bytes, counts: tuple[int, int]) -> Official:
+def official(monkeypatch: pytest.MonkeyPatch, name: str, url: str, content: bytes, counts: tuple[int, int]) -> None:
     """Put an archive of ours in the place of an official one."""
-    entry = replace(OFFICIAL[name], url=url, sha256=sha256(content), counts=counts)
-    monkeypatch.setitem(OFFICIAL, name, entry)
-    return entry
+    put_official(monkeypatch, name, url=url, sha256=sha256(content), counts=counts)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -170,13 +168,21 @@ def test_a_server_that_sends_without_end_is_left(web, tmp_path, monkeypatch):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", sorted(OFFICIAL))
+NAMES = [name for name in DATA_SETS if isinstance(DATA_SETS[name], Official)]
+
+
+def test_the_known_names():
+    assert list(DATA_SETS) == ["digits", "cifar10", "cifar100", "tiny-imagenet"]
+    assert sorted(NAMES) == ["cifar10", "cifar100", "tiny-imagenet"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_without_a_network_the_message_says_which_file_to_put_where(name, tmp_path, monkeypatch):
     with socket.socket() as closed:  # a port on which nothing listens
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    filename = OFFICIAL[name].filename
-    monkeypatch.setitem(OFFICIAL, name, replace(OFFICIAL[name], url=f"http://127.0.0.1:{port}/{filename}"))
+    filename = DATA_SETS[name].filename
+    put_official(monkeypatch, name, url=f"http://127.0.0.1:{port}/{filename}")
     with pytest.raises(DataError) as caught:
         load_images(name, root=tmp_path, progress=False)
     message = caught.value.one_line()
@@ -283,9 +289,29 @@ def test_nothing_of_an_archive_is_written_outside(few, tmp_path, monkeypatch):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    monkeypatch.setitem(
-        OFFICIAL, "cifar10", replace(OFFICIAL["cifar10"], sha256=sha256(archive.read_bytes()), counts=(60, 6))
-    )
+    put_official(monkeypatch, "cifar10", sha256=sha256(archive.read_bytes()), counts=(60, 6))
     assert len(load_images("cifar10", root=root, progress=False).train) == 60
     assert leftovers(tmp_path) == ["cifar-10-binary.tar.gz", "cifar10.npz"]
     assert not Path("/tmp/dqas-evil.txt").exists()
+
+
+# ---------------------------------------------------------------------------------------------- one's own
+
+
+def test_a_data_set_of_ones_own_is_loaded_by_its_name(blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(DATA_SETS, "_items", dict(DATA_SETS._items))
+    asked = []
+
+    @DATA_SETS.register
+    class Colors:
+        name = "colors"
+
+        def load(self, root: Path, progress: bool) -> DataSet:
+            asked.append((root, progress))
+            return DataSet(self.name, *blobs.hold_out(0.2, seed=0))
+
+    found = load_images("colors", root=tmp_path, progress=False)
+    assert (found.name, len(found.train), len(found.test)) == ("colors", 48, 12)
+    assert asked == [(tmp_path, False)]
+    with pytest.raises(InputError, match="give one of digits, cifar10, cifar100, tiny-imagenet, colors, a prepared"):
+        load_images("no such colors", root=tmp_path)

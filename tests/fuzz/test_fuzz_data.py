@@ -11,20 +11,18 @@ import os
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import cifar10_archive, cifar100_archive, zip_folder
+from layouts import cifar10_archive, cifar100_archive, put_official, zip_folder
 from mutate import mutated
 from PIL import Image
 
 from dqas_lib.core.errors import DqasError
 from dqas_lib.core.store import Store
-from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
 from dqas_lib.data.load import data_report, load_images
-from dqas_lib.data.official import OFFICIAL
 
 SECONDS = 10.0  # for one input, on a busy machine; the slowest measured takes 0.1
 
@@ -261,7 +259,7 @@ def official_archives(small, tmp_path_factory) -> dict[str, tuple[bytes, tuple[i
 def test_mutated_archives(official_archives, tmp_path, monkeypatch, name):
     """Archives that pass the checksum (ours is put in its place) and are damaged all the same."""
     content, counts = official_archives[name]
-    filename = OFFICIAL[name].filename
+    filename = DATA_SETS[name].filename
     base = content if name == "tiny-imagenet" else gzip.decompress(content)
     read = 0
     for seed in seeds(name, 60):
@@ -270,8 +268,7 @@ def test_mutated_archives(official_archives, tmp_path, monkeypatch, name):
         root = tmp_path / str(seed)
         (root / "downloads").mkdir(parents=True)
         (root / "downloads" / filename).write_bytes(changed)
-        entry = replace(OFFICIAL[name], sha256=hashlib.sha256(changed).hexdigest(), counts=counts)
-        monkeypatch.setitem(OFFICIAL, name, entry)
+        put_official(monkeypatch, name, sha256=hashlib.sha256(changed).hexdigest(), counts=counts)
         what = f"{name}, seed {seed}"
         whole = check_set(check(lambda root=root: load_images(name, root=root, progress=False), what), what)
         left = {path.name for path in root.rglob("*") if path.is_file()}
@@ -283,9 +280,8 @@ def test_mutated_archives(official_archives, tmp_path, monkeypatch, name):
 def test_the_unmutated_archives_are_read(official_archives, small, tmp_path, monkeypatch):
     for name, (content, counts) in official_archives.items():
         (tmp_path / name / "downloads").mkdir(parents=True)
-        (tmp_path / name / "downloads" / OFFICIAL[name].filename).write_bytes(content)
-        entry = replace(OFFICIAL[name], sha256=hashlib.sha256(content).hexdigest(), counts=counts)
-        monkeypatch.setitem(OFFICIAL, name, entry)
+        (tmp_path / name / "downloads" / DATA_SETS[name].filename).write_bytes(content)
+        put_official(monkeypatch, name, sha256=hashlib.sha256(content).hexdigest(), counts=counts)
         found = load_images(name, root=tmp_path / name, progress=False)
         assert (len(found.train), len(found.test)) == counts
         if name != "tiny-imagenet":

@@ -1,0 +1,78 @@
+"""A prepared data set: one .npz, whose arrays data/README.md lists; read with suspicion."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.core.files import read_npz
+from dqas_lib.data.image_set import DataSet, ImageSet
+
+NEEDED = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+OPTIONAL = ("train_index", "test_index", "mirror")
+
+
+def read_prepared(path: Path, name: str) -> DataSet:
+    """Read a prepared .npz as the data set `name`; DataError says what is wrong with it."""
+    arrays = read_npz(path, only=NEEDED + OPTIONAL)
+    missing = [key for key in NEEDED if key not in arrays]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}: a prepared data set holds {', '.join(NEEDED)}")
+    names, mirror = arrays["class_names"], arrays.get("mirror", np.array(True))
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise DataError(f"{path}: class_names must be a list of strings; got {names.dtype}")
+    class_names = tuple(_texts(names, f"{path}: class_names"))
+    if len(set(class_names)) != len(class_names) or not all(class_names):
+        raise DataError(f"{path}: class_names must be distinct and not empty; got {str(class_names)[:200]}")
+    if mirror.shape != () or mirror.dtype.kind != "b":
+        raise DataError(f"{path}: mirror must be one truth value; got {mirror.shape} {mirror.dtype}")
+    train, test = (_part(path, split, arrays, class_names, name, bool(mirror)) for split in ("train", "test"))
+    shapes = train.images.shape, test.images.shape
+    if shapes[0][1:] != shapes[1][1:] or 0 in shapes[0] + shapes[1]:
+        raise DataError(
+            f"{path}: training images are {shapes[0]}, test images {shapes[1]}: there must be some of each, of one size"
+        )
+    check_classes(train.class_counts, class_names, str(path))
+    return DataSet(name, train, test)
+
+
+def _part(
+    path: Path, split: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...], name: str, mirror: bool
+) -> ImageSet:
+    labels = arrays[f"{split}_labels"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        got = f"{labels.shape} {labels.dtype}"
+        raise DataError(f"{path}: {split}_labels must be whole numbers, one per image; got {got}")
+    ids = arrays.get(f"{split}_index", np.arange(len(labels), dtype=np.int64))
+    if ids.dtype.kind not in "iuU":
+        raise DataError(f"{path}: {split}_index must be whole numbers or strings; got {ids.dtype}")
+    if ids.dtype.kind == "U":
+        _texts(ids.ravel(), f"{path}: {split}_index")
+    else:
+        ids = ids.astype(np.int64)
+    try:
+        return ImageSet(arrays[f"{split}_images"], labels.astype(np.int64), ids, class_names, name, mirror)
+    except InputError as error:
+        raise DataError(f"{path}, {split} part: {error}") from error
+
+
+def _texts(array: np.ndarray, what: str) -> list[str]:
+    """The strings of an array; DataError when some are no Unicode text, as only a damaged file has them."""
+    try:
+        texts = array.tolist()
+        "".join(texts).encode()
+    except ValueError as error:
+        raise DataError(f"{what} holds what is no Unicode text ({error}): make or fetch the file again") from error
+    return texts
+
+
+def check_classes(counts: np.ndarray, class_names: Sequence[str], where: str) -> None:
+    """DataError that names the classes without a training image, if there are any; counts: (C,)."""
+    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if empty or not len(counts):
+        names = ", ".join(repr(name) for name in empty[:5]) + (" ..." if len(empty) > 5 else "")
+        raise DataError(
+            f"{where}: {len(empty)} of {len(counts)} classes have no training image ({names}): "
+            "add images or leave the class out of the class names"
+        )
