@@ -4,7 +4,7 @@ A method selects images; a maker makes new ones. Comparisons train on both in th
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from dqas_lib.core.checks import check_ratio, one_of
 from dqas_lib.core.errors import InputError
@@ -36,7 +36,7 @@ class Maker(Protocol):
         ...
 
 
-MAKERS: Registry[Maker] = Registry("maker")
+MAKERS: Registry[Any] = Registry("maker")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,10 @@ def get_source(source: str | Source) -> Source:
     if isinstance(source, str):
         if source not in METHODS and source not in MAKERS:
             raise unknown("method", source, (*METHODS, *MAKERS))
-        return MAKERS[source] if source in MAKERS else get_method(source)
-    if isinstance(source, type) or callable(getattr(source, "select", None)):
-        return get_method(source)
-    if isinstance(source, Maker):
-        return source
-    if callable(getattr(source, "make", None)):
+        registered = (MAKERS if source in MAKERS else METHODS)[source]
+        source = registered() if isinstance(registered, type) else registered
+    if callable(getattr(source, "make", None)) and not hasattr(source, "select") and not isinstance(source, type):
+        if isinstance(source, Maker):
+            return source
         raise InputError(f"not a maker: {source!r} lacks a name or a kind, texts that tables show")
     return get_method(source)

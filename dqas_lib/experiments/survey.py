@@ -45,16 +45,11 @@ def survey(
     Raises:
         InputError: For an unknown measure, and for what `compare` refuses.
     """
-    check_measure(measure)
+    one_of("measure", measure, MEASURES)
     sources = {**labeled(all_methods() if methods is None else methods), **labeled(list(others or MAKERS))}
     table = compare(data, sources, [ratio], seeds, setting=setting, workers=workers).rows
     mean = table.groupby("method")[measure].transform("mean")
     return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)
-
-
-def check_measure(measure: str) -> str:
-    """The measure, when it is one of MEASURES; else InputError."""
-    return one_of("measure", measure, MEASURES)
 
 
 def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "accuracy") -> pd.DataFrame:
@@ -74,7 +69,7 @@ def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "a
     Raises:
         InputError: When a seed of a method lacks the reference, and for a measure that is not in MEASURES.
     """
-    check_measure(measure)
+    one_of("measure", measure, MEASURES)
     out = []
     for method, group in rows.groupby("method", sort=False):
         line = {name: group[name].iloc[0] for name in ("method", "kind", "n_images")}

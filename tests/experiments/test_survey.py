@@ -155,7 +155,7 @@ def test_a_maker_from_outside_stands_beside_the_others_under_its_own_kind(blobs,
 
 def test_a_registered_maker_is_in_the_survey(blobs, tmp_path, monkeypatch):
     monkeypatch.setattr(MAKERS, "_items", {})
-    MAKERS.register(Averages())
+    assert MAKERS.register(Averages) is Averages  # so that it can decorate a class
     data = DataSet("blobs", blobs.take(np.arange(0, 60, 2)), blobs.take(np.arange(1, 60, 2)))
     table = survey(data, 0.2, [0], methods=["random"], setting=Setting(recipe=TINY), workers=1)
     assert set(table["method"]) == {"random", "averages"}
