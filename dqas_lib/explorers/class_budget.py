@@ -103,8 +103,8 @@ class BudgetExplorer:
         return {
             f"The hardest class is {hardest}. Does the class-wise rule give it most?": f"{yes}: of {budget:,} images, "
             f"{most} gets most, {plain.max():,}, when nothing is shrunk.",
-            "Set the shrinking to 1, then to 0. How far apart are the counts?": "At 1 they are equal; at 0 they run "
-            f"from {plain.min():,} to {plain.max():,} of {budget:,} images.",
+            "Set the shrinking to 1, then to 0. How far apart are the counts?": "At 1 they are as equal as can be, "
+            f"at 0 they run from {plain.min():,} to {plain.max():,} of {budget:,} images.",
             "How much does the class-wise rule promise over equal counts?": f"{gains[0]:+.2f} points of mean accuracy "
             f"at {smallest:,} images, {gains[1]:+.2f} at {largest:,}.",
         }

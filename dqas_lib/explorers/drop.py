@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jinja2.filters import do_filesizeformat as in_bytes
 from matplotlib.figure import Figure
 
 from dqas_lib.compressed.write import save_compressed
-from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.core.errors import InputError
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.explorers import frames
 from dqas_lib.explorers.frames import percent
@@ -21,7 +22,7 @@ from dqas_lib.patches.reconstruct import dropped_psnr, reconstruct
 
 @dataclass(frozen=True, eq=False)
 class DropExplorer:
-    """An image, which patches go first, what comes back, and bytes; DataError when shapes disagree."""
+    """An image, which patches go first, what comes back, and bytes."""
 
     images: ImageSet  # M images to look at
     importance: np.ndarray  # (M, G), or what else decides
@@ -33,17 +34,6 @@ class DropExplorer:
     name = "drop_share"
     size = (7.4, 3.9)
     title = "What dropping patches costs and saves"
-
-    def __post_init__(self) -> None:
-        m, t, given = len(self.images), len(self.thetas), self.reconstructed.shape
-        shape = (t, *self.images.images.shape)
-        if given != shape or len(self.importance) != m or not m:
-            raise DataError(
-                f"{m} images at {t} fractions need reconstructions of shape {shape} and as many importances; got "
-                f"{given} and {len(self.importance)}: make them again"
-            )
-        if len(self.n_bytes) != t:
-            raise DataError(f"{t} fractions need as many byte counts; got {len(self.n_bytes)}")
 
     @property
     def dials(self) -> tuple[frames.Dial, ...]:
@@ -83,7 +73,7 @@ class DropExplorer:
             axes.plot(percents[at], values[at], "o", markersize=10, fillstyle="none", color="black")
             axes.set_xlabel("patches dropped (%)", labelpad=1)
         off = "nothing is dropped" if kept.all() else f"reconstructed pixels are off by {errors[at]:.0f} of 255 levels"
-        weights = f" The autoencoder adds {frames.in_bytes(self.coder_bytes)} once per set." if self.coder_bytes else ""
+        weights = f" The autoencoder adds {in_bytes(self.coder_bytes)} once per set." if self.coder_bytes else ""
         return (
             f"{kept.sum()} of {kept.size} patches are kept; {off}. {self.n_bytes[at]:.0f} bytes per image, "
             f"{self._saved(at):.0f} % less than at {percent(self.thetas[0])}.{weights}"

@@ -6,7 +6,6 @@ through `widgets.explore`, HTML pages through `pages.write_page`.
 
 import base64
 import io
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -180,13 +179,6 @@ def class_ticks(axes: Axes, names: Sequence[str]) -> None:
     if max(map(len, texts), default=0) > 2:
         for label in axes.get_xticklabels():
             label.set(rotation=55, ha="right", rotation_mode="anchor", fontsize=7)
-
-
-def in_bytes(n: float) -> str:
-    """A number of bytes as people read it: 840 B, 9.1 kB, 2.3 MB (powers of 1,000)."""
-    power = min(int(math.log10(max(n, 1))) // 3, 3)
-    value = n / 1000**power
-    return f"{value:.{1 if power and value < 100 else 0}f} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def percent(ratio: float) -> str:

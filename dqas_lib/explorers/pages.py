@@ -12,8 +12,9 @@ from dqas_lib.budget.sensitivity import fit_curves
 from dqas_lib.core.errors import DataError, DqasError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.core.store import Store
+from dqas_lib.data.image_set import DataSet
 from dqas_lib.data.load import load_images
-from dqas_lib.experiments.pilots import pilots
+from dqas_lib.experiments.compare import compare
 from dqas_lib.explorers.class_budget import budget_explorer
 from dqas_lib.explorers.drop import drop_explorer
 from dqas_lib.explorers.frames import TEMPLATES, Explorer, Frame, Missing, draw_frames, starts
@@ -67,7 +68,8 @@ def digits_explorers(store: Store, *, recipe: str = "quick", coder: str = "quick
     lowest_ids = [train.ids[train.labels == label].min() for label in range(train.n_classes)]
     stage = Patchifier(Pool(train, setting=setting), Patchify(autoencoder=coder))
     selections = [quantize(train, ratio, setting=setting) for ratio in ratios]
-    runs = pilots(*train.hold_out(0.2, seed=0), "random", (0.05, 0.15, 0.4), seeds[:2], setting)
+    judged = DataSet(data.name, *train.hold_out(0.2, seed=0))
+    runs = compare(judged, ["random"], (0.05, 0.15, 0.4), seeds[:2], setting=setting).pilots("random")
     curves, errors = fit_curves(runs.sizes, runs.errors), runs.errors.mean(axis=(0, 1))
     return [
         ratio_explorer(data, ["dqas", "random"], ratios, seeds, setting=setting, compute=True),

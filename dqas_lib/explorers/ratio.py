@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2.filters import do_filesizeformat as in_bytes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +22,7 @@ from dqas_lib.experiments.published import NOT_PUBLISHED, accuracies
 from dqas_lib.experiments.statistics import mean_interval
 from dqas_lib.explorers import frames
 from dqas_lib.explorers.drop import file_sizes
-from dqas_lib.explorers.frames import in_bytes, percent
+from dqas_lib.explorers.frames import percent
 from dqas_lib.notebook.plots import colors_of, label_of
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
@@ -32,7 +33,7 @@ DOTS = 1500  # of an embedding: more only make it slower
 
 @dataclass(frozen=True, eq=False)
 class RatioExplorer:
-    """Class counts, images kept and dropped, bins in the embedding, accuracy; DataError when they do not fit."""
+    """Class counts, images kept and dropped, bins in the embedding, accuracy."""
 
     data: DataSet
     ids: Mapping[tuple[str, float], np.ndarray]  # (method, ratio) -> ids of the images kept
@@ -44,18 +45,6 @@ class RatioExplorer:
     name = "ratio"
     size = (7.4, 4.7)
     title = "What DQAS keeps at a ratio"
-
-    def __post_init__(self) -> None:
-        n, name, given = len(self.data.train), self.data.name, (len(self.features), len(self.bins.bin))
-        if not self.ids or not len(self.rows) or not self.accuracy:
-            raise DataError(f"there are no results of {name!r} to explore")
-        others = ", ".join(sorted(map(repr, {*self.rows["dataset"]} - {name})))
-        if others:
-            fix = "give results and images of one data set"
-            raise DataError(f"these results are of {others}, the images are of {name!r}: {fix}")
-        if given != (n, n):
-            text = f"features and bins are of {given[0]:,} and {given[1]:,} images, {name!r} has {n:,}: make them again"
-            raise DataError(text)
 
     @cached_property
     def accuracy(self) -> dict[tuple[str, float], tuple[int, float, float]]:

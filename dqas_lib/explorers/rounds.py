@@ -14,7 +14,7 @@ from dqas_lib.quantize import Selection
 
 @dataclass(frozen=True, eq=False)
 class RoundsExplorer:
-    """Counts, scores of the candidates, images added, round by round; DataError when they do not fit the images."""
+    """Counts, scores of the candidates, images added, round by round."""
 
     images: ImageSet  # the pool selected from
     round: np.ndarray  # (N,) of each image, -1 when it was not selected
@@ -25,24 +25,12 @@ class RoundsExplorer:
     size = (7.4, 4.4)
     title = "DQAS, round by round"
 
-    def __post_init__(self) -> None:
-        n, c, rounds = len(self.images), self.images.n_classes, len(self.counts) - 1
-        if self.round.shape != (n,) or self.scores.shape[1:] != (n,) or self.counts.shape[1:] != (c,):
-            raise DataError(
-                f"the rounds are of {len(self.round):,} images of {self.counts.shape[-1]} classes, the images are "
-                f"{n:,} of {c}: select again"
-            )
-        if len(self.scores) < rounds:
-            raise DataError(f"{rounds} rounds need as many rows of scores; got {len(self.scores)}")
-
     @property
     def dials(self) -> tuple[frames.Dial, ...]:
         """Round; class."""
         texts = ("initial set", *(f"round {number}" for number in range(1, len(self.counts))))
-        return (
-            frames.Dial("round", texts, min(1, len(texts) - 1)),
-            frames.Dial("class", ("all classes", *self.images.class_names)),
-        )
+        classes = ("all classes", *self.images.class_names)
+        return frames.Dial("round", texts, min(1, len(texts) - 1)), frames.Dial("class", classes)
 
     def draw(self, figure: Figure, places: tuple[int, ...]) -> str:
         """See `frames.Explorer`."""
@@ -63,12 +51,9 @@ class RoundsExplorer:
         left.legend(ncols=2, loc="upper left")
         frames.class_ticks(left, names)
         said = self._scores(right, score, members, added) if at else self._bins(right, added)
-        who, order = (
-            f"class {names[label]}" if label >= 0 else "all classes",
-            "highest score first" if at else "by position",
-        )
-        columns, rows = (20, 5) if self.images.size <= 16 else (16, 4)
-        frames.show_images(low, self.images, added, columns, rows, f"added, {who}: {len(added):,} ({order})")
+        who = f"class {names[label]}" if label >= 0 else "all classes"
+        title = f"added, {who}: {len(added):,} ({'highest score first' if at else 'by position'})"
+        frames.show_images(low, self.images, added, *((20, 5) if self.images.size <= 16 else (16, 4)), title)
         step = f"Round {at}" if at else "Initial set"
         return f"{step}: {now.sum():,} images added, {self.counts[at].sum():,} in all. {said}"
 
@@ -101,11 +86,8 @@ class RoundsExplorer:
         """See `frames.Explorer`."""
         names, last = self.images.class_names, len(self.counts) - 1
         moved = 100 * (self.counts[last] / self.counts[last].sum() - self.counts[0] / self.counts[0].sum())
-        up, down, means = (
-            moved.argmax(),
-            moved.argmin(),
-            [np.nanmean(row) for row in self.scores if np.isfinite(row).any()],
-        )
+        up, down = moved.argmax(), moved.argmin()
+        means = [np.nanmean(row) for row in self.scores if np.isfinite(row).any()]
         asked = {
             "Which class's fraction grows most through the rounds, which shrinks most?": f"{names[up]} gains "
             f"{moved[up]:.1f} points, {names[down]} loses {-moved[down]:.1f}."
