@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.core.registry import unknown
 
 
 def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -31,11 +30,11 @@ def number(what: str, value: Any, low: float, high: float = math.inf, *, ends: s
     above = real > low or (ends[0] == "[" and real == low)
     below = real < high or (ends[1] == "]" and real == high < math.inf)
     if not (above and below):
-        if high == math.inf:
-            bounds = f"{'>=' if ends[0] == '[' else 'above'} {low:g}"
-        else:
-            bounds = f"in {ends[0]}{low:g}, {high:g}{ends[1]}"
-        raise InputError(f"{what} must be a number {bounds}; got {value!r}")
+        open_ended, bounded = (
+            f"{'>=' if ends[0] == '[' else 'above'} {low:g}",
+            f"in {ends[0]}{low:g}, {high:g}{ends[1]}",
+        )
+        raise InputError(f"{what} must be a number {open_ended if high == math.inf else bounded}; got {value!r}")
     return real
 
 
@@ -56,6 +55,3 @@ def check_ratio(ratio: float, n_images: int) -> int:
     if budget < 1:
         raise InputError(f"ratio {ratio!r} of {n_images:,} images leaves no image: give at least {1 / n_images:.2g}")
     return budget
-
-
-__all__ = ["check_ratio", "number", "one_of", "unknown", "whole_number"]

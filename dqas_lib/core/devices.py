@@ -8,15 +8,9 @@ from dqas_lib.core.errors import InputError
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device; "auto" is CUDA where there is one.
-
-    Raises:
-        InputError: When this machine has none of that kind.
-    """
-    if device == "auto":
-        return torch.device(default_device())
+    """The device; "auto" is CUDA where there is one. InputError when this machine has none of that kind."""
     try:
-        resolved = torch.device(device)
+        resolved = torch.device(default_device() if device == "auto" else device)
     except (RuntimeError, TypeError):
         raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'auto'") from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
@@ -32,7 +26,5 @@ def default_device() -> str:
 @functools.cache
 def native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers by instructions of its own (AVX512-BF16, AMX)."""
-    capabilities: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # older ones cannot tell: no
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones cannot tell
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

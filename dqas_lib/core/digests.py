@@ -26,8 +26,7 @@ NEUTRAL = {f"core/{name}.py" for name in ("checks", "digests", "errors", "files"
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal settings give equal text.
 
-    Raises:
-        InputError: For what JSON has no word for: NaN, a NumPy number, a key that is no string.
+    InputError for what JSON has no word for: NaN, a NumPy number, a key that is no string.
     """
     _check_keys(value)
     try:
@@ -38,14 +37,11 @@ def canonical(value: Any) -> str:
 
 def _check_keys(value: Any) -> None:
     # json.dumps would turn {1: x} and {"1": x} into the same text
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputError(f"settings must have strings as keys; got {key!r}")
-            _check_keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_keys(inner)
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            raise InputError(f"settings must have strings as keys; got {key!r}")
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        _check_keys(inner)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -61,13 +57,11 @@ def digest(*parts: bytes | str) -> str:
 class _WithoutTexts(ast.NodeTransformer):
     """Takes docstrings away, and from `raise Error(...)` what the error says."""
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: Any) -> Any:
         self.generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body.pop(0)
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str())), *code]:
+                node.body = code
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         return node
@@ -81,13 +75,9 @@ def _module_code(path: Path) -> str:
 def _file(module: str, library: Path) -> Path | None:
     """The file of a module of the library; None for anything else."""
     head, *rest = module.split(".")
-    if head != NAME:
-        return None
     path = library.joinpath(*rest)
-    for file in (path / "__init__.py", path.with_suffix(".py")):
-        if file.is_file():
-            return file
-    return None
+    files = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if head == NAME and file.is_file()), None)
 
 
 def imports(tree: ast.AST, library: Path = LIBRARY, *, packages: bool = False) -> set[Path]:
@@ -95,52 +85,39 @@ def imports(tree: ast.AST, library: Path = LIBRARY, *, packages: bool = False) -
 
     packages: also what runs on the way: the __init__ files of the packages that it names.
     """
-    files: set[Path] = set()
+    files: set[Path | None] = set()
     for node in ast.walk(tree):
+        modules: list[str] = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
-            files |= {path for module in modules if (path := _file(module, library))}
+            files |= {_file(module, library) for module in modules}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for alias in node.names:
-                files |= _origin(node.module, alias.name, library)
-        else:
-            continue
-        if packages:
-            files |= {path for module in modules for path in _packages(module, library)}
-    return files
+            files |= {_origin(node.module, alias.name, library) for alias in node.names}
+        for module in modules if packages else ():
+            names = module.split(".")  # the library's own __init__ counts only where the library itself is imported
+            above = (_file(".".join(names[:length]), library) for length in range(min(2, len(names)), len(names) + 1))
+            files |= {file for file in above if file and file.name == "__init__.py"}
+    return {file for file in files if file}
 
 
-def _packages(module: str, library: Path) -> set[Path]:
-    """The __init__ files of a module and of the packages it lies in; the library's own only for the library itself."""
-    names = module.split(".")
-    above = {".".join(names[:length]) for length in range(min(len(names), 2), len(names) + 1)}
-    return {path for name in above if (path := _file(name, library)) and path.name == "__init__.py"}
+def _origin(module: str, name: str, library: Path) -> Path | None:
+    """The file that `from module import name` reaches, through the package that hands it on."""
+    submodule, file = _file(f"{module}.{name}", library), _file(module, library)
+    if submodule is not None and submodule.name != "__init__.py":
+        return submodule
+    if file is not None and file.name == "__init__.py":
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return _origin(node.module, alias.name, library)
+    return file
 
 
 @functools.cache
-def imported(file: Path, library: Path, packages: bool = False) -> frozenset[Path]:
-    """Files of the library that this one imports; packages are looked through, or count too."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return frozenset(imports(tree, library, packages=packages) - {file})
-
-
-def _origin(module: str, name: str, library: Path) -> set[Path]:
-    """The file that `from module import name` reaches, through the package that hands it on."""
-    submodule = _file(f"{module}.{name}", library)
-    if submodule is not None and submodule.name != "__init__.py":
-        return {submodule}
-    file = _file(module, library)
-    if file is None:
-        return set()
-    if file.name != "__init__.py":
-        return {file}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _origin(node.module, alias.name, library)
-    return {file}
+def _imported(file: Path, library: Path, packages: bool) -> set[Path]:
+    return imports(ast.parse(file.read_text(encoding="utf-8")), library, packages=packages)
 
 
 def closure(modules: Iterable[str], library: Path = LIBRARY) -> list[Path]:
@@ -155,7 +132,7 @@ def reached(files: Iterable[Path], library: Path = LIBRARY, *, packages: bool = 
         file = waiting.pop()
         if file not in seen:
             seen.add(file)
-            waiting += imported(file, library, packages)
+            waiting += _imported(file, library, packages)
     return sorted(seen)
 
 
@@ -175,30 +152,26 @@ def _closure_digest(modules: tuple[str, ...], library: Path) -> str:
 
 
 def digest_of(*code: Any, library: Path = LIBRARY) -> str:
-    """Digest of the code of some results.
+    """Digest of the code of some results: what computes them, and all that it imports.
 
     Args:
-        code: Functions, classes or modules that compute it (or names of modules); what they import counts too.
-        library: Folder of the library.
-
-    Raises:
-        InputError: When one of them is not written in this library: its changes could not be noticed.
+        code: Functions, classes, modules or names of modules; InputError for one that is not of this library.
+        library: Its folder.
     """
-    modules = [_module_of(part) for part in code]
-    for part, module in zip(code, modules, strict=True):
-        if _file(module, library) is None:
+    for part in code:
+        if not is_ours(part, library):
             raise InputError(f"{part!r} is no code of {NAME}: results of it are not kept, as its changes go unnoticed")
-    return _closure_digest(tuple(sorted(set(modules))), library)
+    return _closure_digest(tuple(sorted({_module_of(part) for part in code})), library)
 
 
-def is_ours(part: Any) -> bool:
+def is_ours(part: Any, library: Path = LIBRARY) -> bool:
     """Whether a function or class is written in this library."""
-    return _file(_module_of(part), LIBRARY) is not None
+    return _file(_module_of(part), library) is not None
 
 
 def _module_of(part: Any) -> str:
     """Name of the module that a function or class is written in, or of a module itself."""
-    return part if isinstance(part, str) else str(getattr(part, "__module__", None) or getattr(part, "__name__", ""))
+    return part if isinstance(part, str) else getattr(part, "__module__", "") or getattr(part, "__name__", "")
 
 
 @functools.cache

@@ -7,8 +7,7 @@ import traceback
 class DqasError(Exception):
     """Base class of every error this library raises on purpose.
 
-    A notebook shows it as one line, and so does the command line; DQAS_DEBUG=1 in the environment (`--debug` at the
-    command line) shows the traceback too.
+    Notebooks and the command line show it as one line; DQAS_DEBUG=1 in the environment (`--debug`) adds the traceback.
     """
 
     def one_line(self) -> str:

@@ -86,10 +86,7 @@ def npy_bytes(array: np.ndarray) -> bytes:
 def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays uncompressed, in the layout of `np.savez`, array by array: no second copy in memory.
 
-    Equal arrays give equal bytes.
-
-    Raises:
-        InputError: For an array that would have to be pickled.
+    Equal arrays give equal bytes. InputError for an array that would have to be pickled.
     """
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
@@ -103,50 +100,45 @@ def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
 def read_npz(
     file: Path | BinaryIO, *, where: str | None = None, only: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """The arrays of an .npz.
+    """The arrays of an .npz, all or those named in `only` (a name that is not there is no error).
 
-    Args:
-        file: Path or open binary file.
-        where: Its name in messages (default: the path).
-        only: Names to read, the others are passed over (a name that is not there is no error).
-
-    Raises:
-        DataError: Whatever is wrong: no archive, damaged, pickled objects, a bomb, more claimed than is there.
+    where: its name in messages (default: the path). Raises DataError, whatever is wrong: no archive, damaged, pickled
+    objects, a bomb, more claimed than is there.
     """
     where = where or str(file)
     wanted = None if only is None else set(only)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
-            _refuse_bombs(infos, archive.fp.seek(0, 2) if archive.fp else 0, where)
-            names = [info.filename.removesuffix(".npy") for info in infos]
-            return {
-                name: _read_member(archive, info, where)
-                for name, info in zip(names, infos, strict=True)
-                if wanted is None or name in wanted
-            }
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{where} is not there: give the path of an existing .npz") from None
-    except Exception as error:  # whatever a parser raises on hostile bytes, the caller gets one kind of error
-        raise DataError(
-            f"{where} cannot be read as an .npz of plain arrays ({reason_of(error)}): make or fetch it again"
-        ) from error
+    with _hostile(f"{where} cannot be read as an .npz of plain arrays"):
+        try:
+            archive = zipfile.ZipFile(file)
+        except FileNotFoundError:
+            raise DataError(f"{where} is not there: give the path of an existing .npz") from None
+        with archive:
+            _refuse_bombs(archive, where)
+            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            chosen = {name: info for name, info in infos.items() if wanted is None or name in wanted}
+            return {name: _read_member(archive, info, where) for name, info in chosen.items()}
 
 
 def read_npy(content: bytes, *, where: str) -> np.ndarray:
     """The array of an .npy; where: its name in messages. Raises DataError, whatever is wrong, as `read_npz` does."""
-    try:
+    with _hostile(f"{where} is no array"):
         _check_header(io.BytesIO(content), len(content), where)
         return _check_text(npy.read_array(io.BytesIO(content), allow_pickle=False), where)
+
+
+@contextmanager
+def _hostile(failure: str) -> Iterator[None]:
+    """Whatever a parser raises on hostile bytes, the caller gets one kind of error."""
+    try:
+        yield
     except DataError:
         raise
-    except Exception as error:  # see read_npz
-        raise DataError(f"{where} is no array ({reason_of(error)}): make or fetch it again") from error
+    except Exception as error:
+        raise DataError(f"{failure} ({reason_of(error)}): make or fetch it again") from error
 
 
-def _refuse_bombs(infos: list[zipfile.ZipInfo], packed: int, where: str) -> None:
+def _refuse_bombs(archive: zipfile.ZipFile, where: str) -> None:
+    infos, packed = archive.infolist(), archive.fp.seek(0, 2) if archive.fp else 0
     unpacked = sum(info.file_size for info in infos)
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
         raise DataError(

@@ -1,7 +1,4 @@
-"""Registries: name -> what is registered under it. Everything that can be added from outside stands in one.
-
-A registry is a mapping, so `"dq" in METHODS`, `list(METHODS)` and `METHODS["dq"]` work; `register` adds to it.
-"""
+"""Registries: name -> what is registered under it. Everything that can be added from outside stands in one."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -20,11 +17,7 @@ def unknown(kind: str, name: object, known: Mapping[str, object] | tuple[str, ..
 
 
 class Registry(Mapping[str, Item]):
-    """What is known under its names.
-
-    Args:
-        kind: What the items are, for messages: "method", "network" ...
-    """
+    """A mapping, so `"dq" in METHODS`, `list(METHODS)` and `METHODS["dq"]` work; kind: what the items are called."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -33,8 +26,7 @@ class Registry(Mapping[str, Item]):
     def register(self, item: Item) -> Item:
         """Add an item under its own `name` and give it back, so that this can decorate a class.
 
-        Raises:
-            InputError: When the item has no name, or another one is registered under that name.
+        InputError when it has no name, or another one is registered under that name.
         """
         name = getattr(item, "name", None)
         if not isinstance(name, str) or not name:
@@ -46,8 +38,7 @@ class Registry(Mapping[str, Item]):
         return item
 
     def __getitem__(self, name: str) -> Item:
-        """The item of that name; InputError names the nearest one and all that are known."""
-        if not isinstance(name, str) or name not in self._items:
+        if name not in self:
             raise unknown(self.kind, name, self)
         return self._items[name]
 

@@ -17,12 +17,14 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dqas_lib.core import __version__
 from dqas_lib.core.devices import native_bfloat16
@@ -32,23 +34,23 @@ from dqas_lib.core.files import read_npz, refused_writes, remove_leftovers, writ
 
 STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ ,.-]*")
 
+Settings = Mapping[str, Any]
+Result = Mapping[str, np.ndarray]
+Code = Sequence[Any]
+
 
 def default_root() -> Path:
     """Where data and cached results live: $DQAS_DATA, else data/ of the checkout the working folder is in."""
     if os.environ.get("DQAS_DATA"):
         return Path(os.environ["DQAS_DATA"])
     here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "environment.yml").is_file() and (folder / "notebooks").is_dir():
-            return folder / "data"
-    return here / "data"
+    checkouts = (f for f in (here, *here.parents) if (f / "environment.yml").is_file() and (f / "notebooks").is_dir())
+    return next(checkouts, here) / "data"
 
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of what computed a result, and what its CPU computes with: AVX2, AVX512, bfloat16 ..."""
-    import torch
-
     return {
         "dqas_lib": __version__,
         "python": platform.python_version(),
@@ -61,14 +63,11 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of cached stage results.
+    """A folder of cached stage results, mappings of name -> NumPy array; it is made when the first one is written.
 
     Every method names a result by its stage, its settings as plain JSON values, and `code`: the functions, classes or
     modules of the library that compute it. A change to them or to what they import makes the stored result count as
     absent; without `code` any change of the library does.
-
-    Args:
-        root: The folder, made when the first result is written. Results are mappings of name -> NumPy array.
     """
 
     root: Path
@@ -81,62 +80,34 @@ class Store:
         """The store under the default data folder."""
         return cls(default_root() / "cache")
 
-    def key(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> str:
+    def key(self, stage: str, settings: Settings, code: Code = ()) -> str:
         """The 20-digit key of a result."""
         return digest(stage, canonical(settings), _code_digest(code))
 
-    def path(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> Path:
+    def path(self, stage: str, settings: Settings, code: Code = ()) -> Path:
         """The .npz of a result, whether it is there or not; InputError for a stage that is no plain name."""
         if not STAGE.fullmatch(stage):
             raise InputError(f"a stage is named by letters, digits, '_', '-' and spaces; got {stage!r}")
         return self.root / stage / f"{self.key(stage, settings, code)}.npz"
 
-    def get(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> dict[str, np.ndarray] | None:
+    def get(self, stage: str, settings: Settings, code: Code = ()) -> dict[str, np.ndarray] | None:
         """The stored result, or None when it is absent, half-written or damaged."""
         path = self.path(stage, settings, code)
-        try:
-            content = path.read_bytes()
-            if self._described(path, hashlib.sha256(content).hexdigest()) is not None:
-                return read_npz(io.BytesIO(content), where=str(path))
-        except (OSError, DataError):
-            pass
+        content, provenance = _read(path)
+        with suppress(DataError):
+            return read_npz(io.BytesIO(content), where=str(path)) if provenance else None
         return None
 
-    def provenance(self, stage: str, settings: Mapping[str, Any], code: Sequence[Any] = ()) -> dict[str, Any] | None:
+    def provenance(self, stage: str, settings: Settings, code: Code = ()) -> dict[str, Any] | None:
         """How the stored result came about, or None when there is no whole result."""
-        path = self.path(stage, settings, code)
-        try:
-            return self._described(path, hashlib.sha256(path.read_bytes()).hexdigest())
-        except OSError:
-            return None
-
-    def _described(self, path: Path, sha256: str) -> dict[str, Any] | None:
-        """The provenance of the .npz with this checksum: that of `path`, or the one before it."""
-        try:
-            provenance = json.loads(path.with_suffix(".json").read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return None
-        while isinstance(provenance, dict):
-            if provenance.get("sha256") == sha256:
-                return provenance
-            provenance = provenance.get("previous")
-        return None
+        return _read(self.path(stage, settings, code))[1]
 
     def put(
-        self,
-        stage: str,
-        settings: Mapping[str, Any],
-        result: Mapping[str, np.ndarray],
-        *,
-        seconds: float,
-        device: str = "cpu",
-        code: Sequence[Any] = (),
+        self, stage: str, settings: Settings, result: Result, *, seconds: float, device: str = "cpu", code: Code = ()
     ) -> Path:
         """Write a result and its provenance; gives the path of the .npz.
 
-        Raises:
-            InputError: For arrays of Python objects.
-            DataError: When the files cannot be written.
+        InputError for arrays of Python objects, DataError when the files cannot be written.
         """
         path = self.path(stage, settings, code)
         buffer = io.BytesIO()
@@ -152,8 +123,7 @@ class Store:
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        before = self.provenance(stage, settings, code)
-        if before is not None:
+        if before := self.provenance(stage, settings, code):
             provenance["previous"] = {key: value for key, value in before.items() if key != "previous"}
         with refused_writes(path, "free space there or set DQAS_DATA to a folder that can be written"):
             write_atomically(path.with_suffix(".json"), json.dumps(provenance, indent=1).encode())
@@ -162,13 +132,7 @@ class Store:
         return path
 
     def load_or_compute(
-        self,
-        stage: str,
-        settings: Mapping[str, Any],
-        compute: Callable[[], Mapping[str, np.ndarray]],
-        *,
-        device: str = "cpu",
-        code: Sequence[Any] = (),
+        self, stage: str, settings: Settings, compute: Callable[[], Result], *, device: str = "cpu", code: Code = ()
     ) -> dict[str, np.ndarray]:
         """The stored result, or `compute()` stored under these settings.
 
@@ -186,5 +150,18 @@ class Store:
         return result
 
 
-def _code_digest(code: Sequence[Any]) -> str:
+def _read(path: Path) -> tuple[bytes, dict[str, Any] | None]:
+    """The content of an .npz, and its provenance: what the .json beside it says of a file of this checksum."""
+    try:
+        content = path.read_bytes()
+        provenance = json.loads(path.with_suffix(".json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return b"", None
+    sha256 = hashlib.sha256(content).hexdigest()
+    while isinstance(provenance, dict) and provenance.get("sha256") != sha256:
+        provenance = provenance.get("previous")
+    return content, provenance if isinstance(provenance, dict) else None
+
+
+def _code_digest(code: Code) -> str:
     return digest_of(*code) if code else library_digest()
