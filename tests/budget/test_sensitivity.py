@@ -8,7 +8,8 @@ from planted import TINY, planted
 
 from dqas_lib.budget.sensitivity import fit_curves
 from dqas_lib.core.errors import InputError
-from dqas_lib.experiments.pilots import pilots
+from dqas_lib.data.image_set import DataSet
+from dqas_lib.experiments.compare import compare
 from dqas_lib.training.setting import Setting
 
 SIZES = np.tile(np.array([[10.0], [20.0], [40.0], [80.0]]), (1, 3))
@@ -86,7 +87,9 @@ def test_pilots_find_planted_sensitive_classes():
     images = planted(0)
     rest, validation = images.hold_out(0.3, 0)
     recipe = replace(TINY, steps=60, pad=0.0)
-    runs = pilots(rest, validation, "random", [0.08, 0.16, 0.32], [0, 1, 2], Setting(recipe=recipe))
+    judged = DataSet("planted", rest, validation)
+    comparison = compare(judged, ["random"], [0.08, 0.16, 0.32], [0, 1, 2], setting=Setting(recipe=recipe), workers=1)
+    runs = comparison.pilots("random")
     assert runs.errors.shape == runs.recall.shape == (3, 3, 6)
     assert runs.sizes[:, 0].tolist() == [4, 8, 16]
     assert runs.accuracy[:, 2].mean() > runs.accuracy[:, 0].mean()
