@@ -45,8 +45,8 @@ def check_01(run: Run) -> None:
     assert set(values["sensitivity"]) == {"random", "dm"}
     for method, slopes in values["sensitivity"].items():
         part = rows[rows["method"] == method]
-        sizes = part.pivot_table(index="ratio", columns="class", values="images").to_numpy()
-        errors = part.pivot_table(index="ratio", columns="class", values="error").to_numpy()
+        sizes = part.pivot_table(index="ratio", columns="class", values="selected").to_numpy()
+        errors = part.pivot_table(index="ratio", columns="class", values="missing").to_numpy()
         fits = []
         for b in run.names["EXPONENTS"]:  # non-negative least squares in the place of the closed form
             lines = [
