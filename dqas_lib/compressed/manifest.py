@@ -1,4 +1,4 @@
-"""TODO."""
+"""The manifest of a compressed set: what lies in the folder, and a checksum of each file and of itself."""
 
 import hashlib
 import json
@@ -7,28 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dqas_lib.core.errors import DataError
+from dqas_lib.core.files import read_npy
 
-FORMAT = "dqas-compressed"
+FORMAT, VERSION, MANIFEST = "dqas-compressed", 1, "manifest.json"
+# the entries that are used: their kind, or the least whole number that they may be
+ENTRIES: dict[str, Any] = {
+    **{"images": 0, "size": 1, "patch_size": 1},
+    **{"name": str, "pixels": str, "mirror": bool, "class_names": list},
+    **{"files": dict, "provenance": dict, "autoencoder": dict | None},
+}
+FILES = re.compile(r"patches-\d{3,}\.webp|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
 
 
-VERSION = 1
+def entry_of(content: bytes) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-MANIFEST = "manifest.json"
-
-
-_FILE = re.compile(r"patches-\d{3,}\.webp|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
-
-
-def _dump(manifest: Mapping[str, Any]) -> bytes:
+def dump(manifest: Mapping[str, Any]) -> bytes:
     """The manifest as JSON with its own checksum; one way to write it, so that any changed byte is noticed."""
     body = {key: value for key, value in manifest.items() if key != "digest"}
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
     return json.dumps({**body, "digest": digest}, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def read_manifest(path: Path) -> tuple[dict[str, Any], int]:
+    """The manifest of the set in this folder, and its bytes; DataError unless it is the one that was written."""
     file = path / MANIFEST
     if not file.is_file():
         raise DataError(f"no compressed set at {path}: {MANIFEST} is missing there")
@@ -42,40 +49,43 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise DataError(f"{file} is damaged (not the manifest that was written): restore it or save again") from error
     if version > VERSION:
         raise DataError(f"{file} has format version {version}, this library reads up to {VERSION}: update the library")
-    if _dump(manifest) != raw:
+    if dump(manifest) != raw:
         raise DataError(f"{file} is damaged (its checksum differs): restore it or save the set again")
-    _check_manifest(file, manifest)
-    return manifest, {MANIFEST: len(raw)}
-
-
-def _check_manifest(file: Path, manifest: Mapping[str, Any]) -> None:
-    """DataError unless every entry that is used is of its kind, and every file lies in the folder itself."""
-    kinds = {
-        **dict.fromkeys(("images", "size", "patch_size"), int),
-        **dict.fromkeys(("name", "pixels"), str),
-        **dict.fromkeys(("files", "provenance"), dict),
-        "class_names": list,
-        "mirror": bool,
-        "autoencoder": dict | None,
-    }
-    wrong = [key for key, kind in kinds.items() if key not in manifest or not isinstance(manifest[key], kind)]
-    wrong += [key for key in ("images", "size", "patch_size") if isinstance(manifest.get(key), bool)]
-    if wrong or manifest["images"] < 0 or manifest["size"] < 1 or manifest["patch_size"] < 1:
-        what = ", ".join(wrong) or "a negative size"
+    wrong = [key for key, kind in ENTRIES.items() if key not in manifest or not _is(manifest[key], kind)]
+    if wrong or not all(isinstance(name, str) for name in manifest["class_names"]):
+        what = ", ".join(wrong) or "class_names"
         raise DataError(f"{file} is not the manifest of a compressed set (wrong or missing: {what}): save it again")
-    if not all(isinstance(name, str) for name in manifest["class_names"]):
-        raise DataError(f"{file}: class_names must be texts; save the set again")
     for name, entry in manifest["files"].items():
-        if not _FILE.fullmatch(name) or not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+        if not FILES.fullmatch(name) or not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
             raise DataError(f"{file} lists {name[:100]!r}, which is no file of a compressed set: save it again")
+    return manifest, len(raw)
 
 
-def _checked(file: Path, entry: Mapping[str, Any]) -> bytes:
-    if not file.is_file():
-        raise DataError(f"{file} is missing: restore it or save the set again")
-    content = file.read_bytes()
-    if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise DataError(
-            f"{file} is damaged (its SHA-256 differs from the manifest's): restore it or save the set again"
-        )
-    return content
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(kind, int):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= kind
+    return isinstance(value, kind)
+
+
+class Files(dict[str, bytes]):
+    """The checked contents of the files of a set, by name; DataError for one that the manifest does not list."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        for name, entry in manifest["files"].items():
+            if not (path / name).is_file():
+                raise DataError(f"{path / name} is missing: restore it or save the set again")
+            self[name] = (path / name).read_bytes()
+            if entry_of(self[name]) != {key: entry[key] for key in ("bytes", "sha256")}:
+                what = "is damaged (its SHA-256 differs from the manifest's): restore it or save the set again"
+                raise DataError(f"{path / name} {what}")
+
+    def __missing__(self, name: str) -> bytes:
+        raise DataError(f"{self.path / name} is missing from the manifest: save the set again")
+
+    def whole_numbers(self, name: str) -> np.ndarray:
+        """The array in an .npy; DataError unless it is one of whole numbers."""
+        array = read_npy(self[name], where=str(self.path / name))
+        if array.dtype.kind not in "iu":
+            raise DataError(f"{self.path / name} holds {array.dtype}, not whole numbers: save the set again")
+        return array

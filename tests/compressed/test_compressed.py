@@ -12,10 +12,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dqas_lib import open_compressed
+from dqas_lib.compressed import codecs
 from dqas_lib.compressed import write as compressed
 from dqas_lib.compressed.codecs import CODECS, Codec, coded
+from dqas_lib.compressed.manifest import dump
 from dqas_lib.compressed.write import save_compressed
 from dqas_lib.core.errors import DataError, InputError
+from dqas_lib.core.files import npy_bytes
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches import masks as patches
 from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
@@ -117,7 +120,7 @@ class TestRoundTrip:
         assert np.array_equal(opened.images.images, images.images)
 
     def test_many_sheets(self, tmp_path, monkeypatch, digits):
-        monkeypatch.setattr(compressed, "_SHEET_PIXELS", 40 * 40)
+        monkeypatch.setattr(codecs, "SHEET_PIXELS", 40 * 40)
         some = digits.train.take(np.arange(63))
         folder = save_compressed(tmp_path / "sheets", some)
         assert len(list(folder.glob("patches-*.webp"))) == 3
@@ -172,7 +175,7 @@ class TestDamage:
     def test_a_newer_version(self, folder):
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["version"] = 2
-        (folder / "manifest.json").write_bytes(compressed._dump(manifest))
+        (folder / "manifest.json").write_bytes(dump(manifest))
         with pytest.raises(DataError, match=r"format version 2, this library reads up to 1: update the library"):
             open_compressed(folder)
 
@@ -184,10 +187,10 @@ class TestDamage:
             (folder / name).write_bytes(content)
             changed = json.loads(json.dumps(manifest))
             changed["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            (folder / "manifest.json").write_bytes(compressed._dump(changed))
+            (folder / "manifest.json").write_bytes(dump(changed))
 
         masks = (folder / "masks.npy").read_bytes()
-        write("masks.npy", compressed._npy(np.zeros((99, 2), dtype=np.uint8)))
+        write("masks.npy", npy_bytes(np.zeros((99, 2), dtype=np.uint8)))
         with pytest.raises(DataError, match="do not fit the 100 images"):
             open_compressed(folder)
         (folder / "masks.npy").write_bytes(masks)
@@ -220,14 +223,14 @@ class TestSaving:
 
     def test_an_interrupted_save_leaves_nothing(self, folder, tmp_path, reduced, autoencoder, monkeypatch):
         images, kept = reduced
-        write = compressed._write
+        write = compressed.write_atomically
 
         def full_disk(path, content):
             if path.name.startswith("labels"):
                 raise OSError("no space left on device")
             write(path, content)
 
-        monkeypatch.setattr(compressed, "_write", full_disk)
+        monkeypatch.setattr(compressed, "write_atomically", full_disk)
         with pytest.raises(DataError, match=r"cannot be written .no space left on device"):
             save_compressed(tmp_path / "new", images, kept=kept, autoencoder=autoencoder)
         with pytest.raises(DataError, match=r"cannot be written .no space left on device"):

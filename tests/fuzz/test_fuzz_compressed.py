@@ -17,10 +17,11 @@ import torch
 from mutate import mutated, mutated_value
 from test_fuzz_data import check, seeds
 
-from dqas_lib.compressed import write as compressed
+from dqas_lib.compressed.manifest import dump
 from dqas_lib.compressed.read import CompressedSet, open_compressed
 from dqas_lib.compressed.write import save_compressed
 from dqas_lib.core.errors import DataError
+from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches import masks as patches
 from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
 from dqas_lib.patches.reconstruct import reconstruct
@@ -38,7 +39,7 @@ def originals(digits, tmp_path_factory) -> list[Path]:
     kept = patches.keep_mask(np.random.default_rng(0).random((12, 16)), 0.25)
     painted = some.with_images(reconstruct(coder.eval(), some.images, kept))
     save_compressed(top / "dropped", painted, kept=kept, autoencoder=coder)
-    texts = compressed.ImageSet(some.images, some.labels, np.array([f"a/{i}.png" for i in range(12)]), some.class_names)
+    texts = ImageSet(some.images, some.labels, np.array([f"a/{i}.png" for i in range(12)]), some.class_names)
     save_compressed(top / "whole", texts, settings={"seed": 1})
     return [top / "dropped", top / "whole"]
 
@@ -59,7 +60,7 @@ def check_opened(found: object | None, what: str) -> bool:
 
 def signed(manifest: dict) -> bytes:
     """The manifest as `save_compressed` would have written it: any attacker can do so."""
-    return compressed._dump(manifest)
+    return dump(manifest)
 
 
 def copy(original: Path, place: Path) -> Path:
