@@ -59,8 +59,8 @@ class ErrorCounts:
         """See `Counts`. Equal counts where there are no validation images."""
         if not len(view.validation):
             return EqualCounts().divide(view, best, estimate)
-        probabilities = view.ensemble().probabilities[view.validation]
-        errors = class_error(probabilities, view.labels[view.validation], view.n_classes)
+        judged = view.ensemble().probabilities[view.validation]
+        errors = class_error(judged, view.labels[view.validation], view.n_classes)
         return shrunk(errors, self.shrink), errors
 
 
@@ -87,8 +87,7 @@ class GainCounts:
 def shares_by_gain(gain: np.ndarray, counts: np.ndarray, exponent: float = 0.5) -> np.ndarray:
     """(C,) shares of the counts at which all classes would gain equally from one more image [ours].
 
-    gain: what one more image brings at (C,) `counts`; it falls as n^-(1 + exponent) (a power-law learning curve), so
-    equal gains are reached at n_c in proportion to counts_c gain_c^(1 / (1 + exponent)). A gain <= 0 is noise about
-    zero: such a class gets nothing new.
+    The gain of one more image at `counts` falls as n^-(1 + exponent) (a power-law learning curve), so gains are equal
+    at n_c in proportion to counts_c gain_c^(1 / (1 + exponent)). A gain <= 0 is noise about zero: nothing new there.
     """
     return np.maximum(counts, 1) * np.maximum(gain, 0) ** (1 / (1 + exponent))

@@ -48,10 +48,9 @@ class TrueMargin:
 class Gradient:
     """First order, last layer: <mean validation gradient, the candidate's gradient>, as in GLISTER and GradMatch.
 
-    A gradient step on x lowers the validation loss by lr <g_val, g_x>. With g = softmax - onehot and features h the
-    product is g_val . g_x + h_x^T M g_x, where M = mean over the validation images of h g^T: the long gradients are
-    never made. Under the expectation over labels onehot becomes the ensemble's probabilities: a single learner then
-    expects no change to first order, only disagreement within the ensemble counts.
+    With g = softmax - onehot and features h the product is g_val . g_x + h_x^T M g_x, where M = mean over the
+    validation images of h g^T: the long gradients are never made. Under the expectation over labels onehot becomes the
+    ensemble's probabilities: a single learner then expects no change, only disagreement within the ensemble counts.
     """
 
     name: ClassVar[str] = "gradient"
@@ -79,8 +78,7 @@ class RandomSamples:
 
     def __call__(self, view: View) -> Estimate:
         """See `Estimator`."""
-        rng = generator(view.pool_seed, "dqas samples", view.number)
-        return Estimate(rng.random(len(view.candidates)), None)
+        return Estimate(generator(view.pool_seed, "dqas samples", view.number).random(len(view.candidates)), None)
 
 
 __all__ = ["ESTIMATORS", "Gradient", "Margin", "RandomSamples", "Retrain", "Ridge", "TrueMargin", "register"]

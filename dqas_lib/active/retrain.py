@@ -26,33 +26,26 @@ class Retrain:
     def __call__(self, view: View) -> Estimate:
         """See `Estimator`."""
         view.need(self.name, labels=True, validation=True)
-        have = view.counts
         logs, losses = [], []
         for run, signs in enumerate(balanced_design(view.n_classes, generator(view.seed, "retrain design"))):
             positions = self._resized(view, signs, run)
             now = np.bincount(view.labels[positions], minlength=view.n_classes)
-            logs.append(np.log(np.maximum(now, 0.5)) - np.log(np.maximum(have, 0.5)))
+            logs.append(np.log(np.maximum(now, 0.5)) - np.log(np.maximum(view.counts, 0.5)))
             losses.append(view.retrained(positions))
-        x = np.stack(logs)
-        y = np.asarray(losses)
+        x, y = np.stack(logs), np.asarray(losses)
         # two rows of the design are nearly dependent for few classes: the least-norm solution of the centered system
         effect = np.linalg.pinv(x - x.mean(axis=0), rcond=1e-6) @ (y - y.mean())
-        return Estimate(None, -effect / np.maximum(have, 1))
+        return Estimate(None, -effect / np.maximum(view.counts, 1))
 
     def _resized(self, view: View, signs: np.ndarray, run: int) -> np.ndarray:
         """`selected` with every class delta larger or smaller (at least one image where it has any)."""
         kept = []
         for label, have in enumerate(view.counts):
-            own = view.selected[view.labels[view.selected] == label]
-            more = view.candidates[view.labels[view.candidates] == label]
-            rng = generator(view.seed, "retrain", run, label)
-            step = max(1, round(self.delta * have))
-            if signs[label] > 0:
-                kept += [own, rng.permutation(more)[:step]]
-            elif signs[label] < 0:
-                kept.append(rng.permutation(own)[: max(have - step, min(have, 1))])
-            else:
-                kept.append(own)
+            own, more = (rows[view.labels[rows] == label] for rows in (view.selected, view.candidates))
+            rng, step = generator(view.seed, "retrain", run, label), max(1, round(self.delta * have))
+            if signs[label] < 0:
+                own = rng.permutation(own)[: max(have - step, min(have, 1))]
+            kept += [own, rng.permutation(more)[:step] if signs[label] > 0 else more[:0]]
         return np.concatenate(kept)
 
 
@@ -64,8 +57,7 @@ def balanced_design(n_classes: int, rng: np.random.Generator) -> np.ndarray:
     """
     if n_classes == 1:
         return np.array([[0], [1], [-1]])
-    half = n_classes // 2
-    row = np.concatenate([np.ones(half), -np.ones(half), np.zeros(n_classes % 2)]).astype(np.int64)
+    row = np.repeat([1, -1, 0], [n_classes // 2, n_classes // 2, n_classes % 2])
     designs = []
     for _ in range(50 if n_classes <= 200 else 1):
         first = rng.permutation(row)

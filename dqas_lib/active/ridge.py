@@ -84,25 +84,20 @@ class RidgeHead:
 
     @classmethod
     def fit(
-        cls,
-        features: np.ndarray,
-        targets: np.ndarray,
-        validation: np.ndarray,
-        truth: np.ndarray,
-        penalties: tuple[float, ...],
+        cls, x: np.ndarray, y: np.ndarray, v: np.ndarray, t: np.ndarray, penalties: tuple[float, ...]
     ) -> "RidgeHead":
-        """A head fitted to (n, d) features and (n, C) targets, with the penalty of the least validation error.
+        """A head fitted to (n, d) features x and (n, C) targets y, with the penalty of the least validation error.
 
-        validation, truth: (m, d) and (m, C) of the validation images; sums over them are made in the precision of
-        `validation`, all else in float64.
+        v, t: (m, d) and (m, C) of the validation images; sums over them are made in the precision of v, all else in
+        float64.
         """
-        x, v = with_ones(features), with_ones(validation, validation.dtype)
+        x, v = with_ones(x), with_ones(v, v.dtype)
         values, vectors = np.linalg.eigh(x.T @ x)
         curvature = (v.T @ v).astype(np.float64) / len(v)
-        cross = (v.T @ truth.astype(v.dtype)).astype(np.float64) / len(v)
-        projected = vectors.T @ (x.T @ targets)
+        cross = (v.T @ t.astype(v.dtype)).astype(np.float64) / len(v)
+        projected = vectors.T @ (x.T @ y)
         rotated, rotated_cross = vectors.T @ curvature @ vectors, vectors.T @ cross
-        scale, level = max(values.mean(), 1e-12), (truth**2).sum() / len(v)
+        scale, level = max(values.mean(), 1e-12), (t**2).sum() / len(v)
         fits = []
         for multiple in penalties:
             penalty = multiple * scale
@@ -118,13 +113,12 @@ class RidgeHead:
         """(M,) reduction of the validation error by each of (M, d) images alone, expected over (M, C) beliefs.
 
         With k = 1 / (1 + x^T A^-1 x) and r = y - W^T x the change of W is k A^-1 x r^T, hence the reduction is
-        2 k (x^T A^-1 slope) r - k^2 (x^T A^-1 curvature A^-1 x) |r|^2. It is linear and quadratic in y, and |y|^2 = 1
-        for every label, so the expectation over labels is exact. Computed in the precision of `features`.
+        2 k (x^T A^-1 slope) r - k^2 (x^T A^-1 curvature A^-1 x) |r|^2. As |y|^2 = 1 for every label, the expectation
+        over labels is exact. Computed in the precision of `features`.
         """
         x = with_ones(features, features.dtype)
-        inverse, weights, slope, curvature = (
-            part.astype(x.dtype, copy=False) for part in (self.inverse, self.weights, self.slope, self.curvature)
-        )
+        parts = (self.inverse, self.weights, self.slope, self.curvature)
+        inverse, weights, slope, curvature = (part.astype(x.dtype, copy=False) for part in parts)
         moved = x @ inverse
         k = 1 / (1 + np.einsum("md,md->m", moved, x))
         output = x @ weights

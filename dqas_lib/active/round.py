@@ -1,9 +1,9 @@
 """An active round: what learners trained on the images selected so far say, and what an estimator makes of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,16 +33,12 @@ class Rounds:
 
 @dataclass(frozen=True, eq=False)
 class Learners:
-    """What L trained learners say of all N images.
+    """What L trained learners say of all N images; InputError for features or logits that are NaN or infinite.
 
     Args:
-        features: (L, N, d) float32 penultimate activations.
-        logits: (L, N, C) float32.
+        features, logits: (L, N, d) penultimate activations and (L, N, C), float32.
         fit: L arrays of positions on whose features a new head may be fitted: what is selected so far, but for what the
             learner itself was trained on when it is cross-fitted.
-
-    Raises:
-        InputError: For NaN or infinite features.
     """
 
     features: np.ndarray
@@ -56,19 +52,6 @@ class Learners:
                 f"features of {bad.sum()} of {len(bad)} learners are NaN or infinite: their training diverged; "
                 "lower the recipe's learning rate"
             )
-
-    @classmethod
-    def trained(cls, train: Trainer, selected: np.ndarray, fold: np.ndarray, seeds: Sequence[int]) -> "Learners":
-        """A learner per seed, trained on all of `selected` but its own (n,) fold, where it has one."""
-        outputs, fit = [], []
-        for learner, seed in enumerate(seeds):
-            own = fold == learner
-            if own.all():  # too few images to leave any out
-                own = ~own
-            outputs.append(train(selected[~own], seed))
-            fit.append(selected[own] if own.any() else selected)
-        features, logits = (np.stack(arrays) for arrays in zip(*outputs, strict=True))
-        return cls(features, logits, tuple(fit))
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -132,9 +115,18 @@ class View:
         return self._learners("cross-fitted", n, _folds(self.images.take(self.selected), n, self.pool_seed))
 
     def _learners(self, use: str, n: int, fold: np.ndarray) -> Learners:
+        """N learners, each trained on all that is selected but its own fold, where it has one."""
         if use not in self.made:
-            seeds = [derive(self.pool_seed, "dqas", self.number, use, learner) for learner in range(n)]
-            self.made[use] = Learners.trained(self.train, self.selected, fold, seeds)
+            outputs, fit = [], []
+            for learner in range(n):
+                own = fold == learner
+                if own.all():  # too few images to leave any out
+                    own = ~own
+                seed = derive(self.pool_seed, "dqas", self.number, use, learner)
+                outputs.append(self.train(self.selected[~own], seed))
+                fit.append(self.selected[own] if own.any() else self.selected)
+            features, logits = (np.stack(arrays) for arrays in zip(*outputs, strict=True))
+            self.made[use] = Learners(features, logits, tuple(fit))
         return self.made[use]
 
     def retrained(self, positions: np.ndarray) -> float:
@@ -152,14 +144,16 @@ class View:
 
     def need(self, name: str, *, labels: bool = False, validation: bool = False) -> None:
         """InputError that names the estimator and what it needs and this round does not have."""
-        lacking = None
         if labels and not self.labels_known:
-            lacking = "the candidates' labels, and this pool counts as unlabeled: use 'margin', 'ridge' or 'gradient', "
-            lacking += "or labels='known'"
-        elif validation and not len(self.validation):
-            lacking = "validation images, and every class has one image at most: use 'margin', or give more images"
-        if lacking is not None:
-            raise InputError(f"estimator {name!r} needs {lacking}")
+            raise InputError(
+                f"estimator {name!r} needs the candidates' labels, and this pool counts as unlabeled: use 'margin', "
+                "'ridge' or 'gradient', or labels='known'"
+            )
+        if validation and not len(self.validation):
+            raise InputError(
+                f"estimator {name!r} needs validation images, and every class has one image at most: use 'margin', or "
+                "give more images"
+            )
 
     def class_gain(self, reduction: np.ndarray) -> np.ndarray | None:
         """(C,) mean reduction over the candidates of each class; None where labels are hidden. 0 without candidates."""
@@ -179,8 +173,7 @@ def _folds(images: ImageSet, n_folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-@dataclass(frozen=True, eq=False)
-class Estimate:
+class Estimate(NamedTuple):
     """Expected error reduction, in the estimator's own unit; larger is better.
 
     samples: (M,) by each candidate (None: it knows classes only); classes: (C,) by one more image of each class (None:
@@ -193,11 +186,11 @@ class Estimate:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """One way to estimate the error reduction: any object with a name that is called with a view."""
+    """One way to estimate the error reduction of candidates and classes: an object with a name, called with a view."""
 
     @property
     def name(self) -> str:
         """Its name in the registry and in messages."""
 
     def __call__(self, view: View) -> Estimate:
-        """Expected error reduction of the candidates and the classes."""
+        """What it expects in this round."""

@@ -25,31 +25,22 @@ def pick(view: View, utility: np.ndarray, members: np.ndarray, n_picks: int, div
 def spread(
     scores: np.ndarray, features: np.ndarray, n_picks: int, taken: np.ndarray | None = None, diversity: float = 1.0
 ) -> np.ndarray:
-    """Places of n_picks rows in the order picked, best score first, none like another [ours].
+    """Places of n_picks of (n, d) rows in the order picked, best of (n,) scores first, none like another [ours].
 
     Greedy: the next pick has the largest score * distance^diversity, where distance in [0, 1] is (1 - cosine) / 2 to
-    the nearest one picked or taken: a duplicate has none. Diversity 0 ranks by the score alone. Ties to the first row.
-
-    Args:
-        scores, features: (n,) >= 0, larger is better; (n, d).
-        taken: (m, d) features of what is selected already.
+    the nearest one picked or (m, d) taken: a duplicate has none. Diversity 0 ranks by the score alone. Ties go to the
+    first row; where only duplicates are left, or scores <= 0, the score alone decides.
     """
-    if diversity == 0:
-        return np.argsort(-scores, kind="stable")[:n_picks]
-    z = unit_rows(features)
+    z, left = unit_rows(features), np.ones(len(features), dtype=bool)
+    picked: list[int] = []
     nearest = np.full(len(z), -1.0, dtype=np.float32)
     if taken is not None and len(taken):
         nearest = (z @ unit_rows(taken).T).max(axis=1)
-    left = np.ones(len(z), dtype=bool)
-    picked: list[int] = []
     for _ in range(min(n_picks, len(z))):
         distance = np.clip((1 - nearest.astype(np.float64)) / 2, 0, 1)
         distance[distance < 1e-6] = 0  # float32 rounding of a duplicate
-        # where only duplicates are left, the score decides among them
         utility = np.where(left, np.maximum(scores, 0) * distance**diversity, -1.0)
-        best = int(utility.argmax())
-        if utility[best] <= 0:
-            best = int(np.where(left, scores, -np.inf).argmax())
+        best = int((utility if utility.max() > 0 else np.where(left, scores, -np.inf)).argmax())
         picked.append(best)
         left[best] = False
         nearest = np.maximum(nearest, z @ z[best])

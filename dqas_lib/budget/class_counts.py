@@ -5,21 +5,18 @@ import numpy as np
 from dqas_lib.core.checks import number
 from dqas_lib.core.errors import InputError
 
+Bounds = np.ndarray | None
 
-def largest_remainder(
-    shares: np.ndarray, total: int, caps: np.ndarray | None = None, floors: np.ndarray | None = None
-) -> np.ndarray:
+
+def largest_remainder(shares: np.ndarray, total: int, caps: Bounds = None, floors: Bounds = None) -> np.ndarray:
     """(C,) whole numbers proportional to `shares` that sum to `total` exactly, within floors and caps.
 
     Hamilton's method. What a capped class cannot take is divided among the others in proportion.
 
     Args:
         shares: (C,) numbers >= 0; all zero means equal. Ties go to the lowest class.
-        total: What is divided.
+        total: What is divided; InputError where floors or caps make it impossible.
         caps, floors: (C,) whole numbers; by default `total` and 0.
-
-    Raises:
-        InputError: For shares that are no such numbers, or when floors or caps make the total impossible.
     """
     shares = np.asarray(shares, dtype=np.float64)
     n = len(shares)
@@ -33,13 +30,9 @@ def largest_remainder(
         raise InputError(f"{total} cannot be divided: the floors sum to {floors.sum()}, the caps to {caps.sum()}")
     exact = _proportional(shares, total, floors.astype(np.float64), caps.astype(np.float64))
     counts = np.clip(np.floor(exact + 1e-9).astype(np.int64), floors, caps)
-    missing = total - counts.sum()
-    order = np.lexsort((np.arange(n), -np.round(exact - counts, 9)))
-    while missing:
-        for c in order:
-            if missing and counts[c] < caps[c]:
-                counts[c] += 1
-                missing -= 1
+    order = np.argsort(-np.round(exact - counts, 9), kind="stable")
+    while (missing := total - counts.sum()) > 0:
+        counts[order[counts[order] < caps[order]][:missing]] += 1
     return counts
 
 
@@ -56,19 +49,13 @@ def _proportional(shares: np.ndarray, total: int, floors: np.ndarray, caps: np.n
     full = np.where(live, caps, floors)
     if full.sum() < total:  # every class with a share is full: the rest is divided equally
         return _proportional(np.where(live, 0.0, 1.0), total, full, caps)
-    points = np.unique(np.concatenate([floors[live] / shares[live], caps[live] / shares[live]]))
+    points = np.unique(np.array([floors[live], caps[live]]) / shares[live])
     sums = np.clip(points[:, None] * shares, floors, caps).sum(axis=1)
     return np.clip(np.interp(total, sums, points) * shares, floors, caps)
 
 
 def power_law_counts(
-    a: np.ndarray,
-    b: np.ndarray,
-    total: int,
-    *,
-    caps: np.ndarray | None = None,
-    floors: np.ndarray | None = None,
-    shrink: float = 0.0,
+    a: np.ndarray, b: np.ndarray, total: int, *, caps: Bounds = None, floors: Bounds = None, shrink: float = 0.0
 ) -> np.ndarray:
     """(C,) whole counts that minimize sum_c a_c n_c^(-b_c) at sum_c n_c = total [abstract: the name; formula ours].
 
@@ -78,9 +65,6 @@ def power_law_counts(
         a, b: (C,) numbers >= 0 of the learning curves. A class that gains nothing (a b = 0) is filled last.
         total, caps, floors: As in `largest_remainder`, which makes the counts whole.
         shrink: In [0, 1]: the weight of equal counts in them.
-
-    Raises:
-        InputError: For curves or a shrink that are no such numbers; as `largest_remainder`.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a) or not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -88,9 +72,8 @@ def power_law_counts(
     if min(a.min(), b.min()) < 0:
         raise InputError(f"a and b must be >= 0; got minima {a.min()!r} and {b.min()!r}")
     number("shrink", shrink, 0, 1)
-    n = len(a)
-    low = np.zeros(n) if floors is None else np.asarray(floors, dtype=np.float64)
-    high = np.full(n, float(max(total, 0))) if caps is None else np.asarray(caps, dtype=np.float64)
+    low = np.zeros(len(a)) if floors is None else np.asarray(floors, dtype=np.float64)
+    high = np.full(len(a), float(max(total, 0))) if caps is None else np.asarray(caps, dtype=np.float64)
     live = a * b > 0
     log_ab = np.log(np.where(live, a * b, 1.0))
 

@@ -48,8 +48,7 @@ class Curves:
     """At the least error that learning curves predict (`power_law_counts`); without validation images `Proportional`.
 
     Args:
-        ratios: Of the pilots, two or more.
-        seeds: Pilots at each ratio.
+        ratios, seeds: Of the pilots: two or more ratios, and pilots at each of them.
         shrink: In [0, 1]: the weight of equal counts.
         learner_scale: Factor on the length of the learners' recipe.
     """
@@ -60,8 +59,7 @@ class Curves:
     learner_scale: float = 0.4
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        least = 1 if isinstance(self, ByError) else 2
+        name, least = type(self).__name__, 1 if isinstance(self, ByError) else 2
         if len(set(self.ratios)) < least or not all(0 < ratio <= 1 for ratio in self.ratios):
             raise InputError(f"{name}: ratios are at least {least} different ratios in (0, 1]; got {self.ratios!r}")
         whole_number(f"{name}: seeds", self.seeds)

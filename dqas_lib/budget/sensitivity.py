@@ -7,6 +7,7 @@ interval, and a class is named sensitive or stable only where the interval says 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,13 +19,11 @@ EXPONENTS = np.concatenate([np.arange(0.05, 1.0, 0.05), np.arange(1.0, 2.01, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Pilots:
-    """Trainings on R sizes of subset with S seeds each.
+    """Trainings on R sizes of subset, (R, C) images of each class, with S seeds each.
 
     Args:
-        sizes: (R, C) images of each class.
         errors: (S, R, C) validation error: the mean probability missing at the true class, smoother than 1 - recall.
-        recall: (S, R, C) fraction of each class's validation images predicted right.
-        accuracy: (S, R).
+        recall, accuracy: (S, R, C) and (S, R) fraction of a class's, of all validation images predicted right.
     """
 
     sizes: np.ndarray
@@ -33,8 +32,7 @@ class Pilots:
     accuracy: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Sensitivity:
+class Sensitivity(NamedTuple):
     """(C,) value, and the ends of its interval."""
 
     value: np.ndarray
@@ -44,12 +42,9 @@ class Sensitivity:
 
 @dataclass(frozen=True, eq=False)
 class ClassCurves:
-    """Learning curves err_c(n) = a_c n^(-b_c) + e_c.
+    """Learning curves err_c(n) = a_c n^(-b_c) + e_c, (C,) each.
 
-    Args:
-        a, b, e: (C,) >= 0.
-        copies: (3, T, C) a, b and e of T bootstrap fits.
-        n_seeds: S, the seeds the copies were drawn from.
+    copies: (3, T, C) a, b and e of T bootstrap fits; n_seeds: S, the seeds the copies were drawn from.
     """
 
     a: np.ndarray

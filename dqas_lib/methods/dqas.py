@@ -96,62 +96,67 @@ class DQAS:
         after each round; scores (rounds, N) of the candidates, else NaN; gains (rounds, C).
         """
         pool.check(self)
-        images = pool.images
+        images, rounds = pool.images, self.rounds or Rounds()
 
-        # Validation images make every decision; they are selected when nothing else is left.
+        # Validation images make every decision; they are selected when nothing else is left. In the order of ids, as
+        # ties go to the lowest.
         rest, held = images.hold_out(self.validation, pool.seed)
-        split = _Split(pool, images.positions(np.sort(rest.ids)), images.positions(np.sort(held.ids)))
-        total = min(budget, len(split.candidates))
-        n_rounds = self.rounds.number if self.rounds and total < len(split.candidates) else 0
+        candidates, validation = images.positions(np.sort(rest.ids)), images.positions(np.sort(held.ids))
+        total = min(budget, len(candidates))
+        n_rounds = rounds.number if self.rounds and total < len(candidates) else 0
         n_initial = min(max(1, round(self.initial_fraction * total)), total) if n_rounds else total
 
         # The initial set: counts by class-wise initialization, images from the bins.
-        initial, trace = self._initial_set(split, n_initial)
+        initial, trace = self._initial_set(pool, candidates, validation, n_initial)
         selected, stages = [initial], []
 
         # Active rounds, each kept in the store under the method, the budget and what was selected before it.
         code, key = tuple(type(part) for part in parts(self)), {"method": options(self), "budget": budget}
+        train, known = partial(_train, pool, rounds.learner_scale), self.labels == "known"
         for index in range(1, n_rounds + 1):
             before = np.concatenate(selected)
+            left = candidates[~np.isin(candidates, before)]
+            view = View(images, before, left, validation, pool.seed, index, rounds.learners, train, known)
             target = n_initial + round((total - n_initial) * index / n_rounds)
             settings = {**key, "round": index, "selected": digest(before.tobytes())}
-            stages.append(pool.stage("round", settings, partial(self._round, split, before, index, target), code))
+            stages.append(pool.stage("round", settings, partial(self._round, view, target), code))
             selected.append(stages[-1]["added"])
 
         if budget > total:
-            spare = split.counts(split.validation)
-            quotas = largest_remainder(spare, budget - total, caps=spare)
-            added = draw_within_classes(pool, split.validation, quotas, use="dqas, held out")
+            quotas = largest_remainder(held.class_counts, budget - total, caps=held.class_counts)
+            added = draw_within_classes(pool, validation, quotas, use="dqas, held out")
             selected[-1] = np.concatenate([selected[-1], added])
-        round_of = np.full(len(images), -1)
+        round_of, new = np.full(len(images), -1), np.zeros((len(selected), images.n_classes), dtype=np.int64)
         for index, positions in enumerate(selected):
             round_of[positions] = index
-        trace |= {"round": round_of, "counts": np.cumsum([split.counts(positions) for positions in selected], axis=0)}
-        trace["scores"] = np.array([stage["scores"] for stage in stages], np.float32).reshape(-1, len(images))
-        trace["gains"] = np.array([stage["gains"] for stage in stages]).reshape(-1, images.n_classes)
+            new[index] = np.bincount(images.labels[positions], minlength=images.n_classes)
+        scores = np.array([stage["scores"] for stage in stages], np.float32).reshape(-1, len(images))
+        gains = np.array([stage["gains"] for stage in stages]).reshape(-1, images.n_classes)
+        trace |= {"round": round_of, "counts": new.cumsum(axis=0), "scores": scores, "gains": gains}
         return Choice(np.concatenate(selected), trace=trace)
 
-    def _initial_set(self, split: "_Split", total: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _initial_set(
+        self, pool: Pool, candidates: np.ndarray, validation: np.ndarray, total: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Positions of the initial set, and the bins' part of the trace."""
-        pool, candidates = split.pool, split.candidates
         if self.labels == "expected":
             return generator(pool.seed, "dqas", "unlabelled").permutation(candidates)[:total], {}
-        sizes = split.counts(candidates)
-        weights = self.initialization.shares(sizes, total, split.run_pilots if len(split.validation) else None)
-        counts = largest_remainder(self._dealt(weights, pool.seed), total, caps=sizes)
+        sizes = np.bincount(pool.images.labels[candidates], minlength=pool.images.n_classes)
+        pilots = partial(_run_pilots, pool, candidates, validation) if len(validation) else None
+        weights = self._dealt(self.initialization.shares(sizes, total, pilots), pool.seed)
+        counts = largest_remainder(weights, total, caps=sizes)
         if self.bins is None:
             return draw_within_classes(pool, candidates, counts, use="dqas"), {}
         bins = pool.bins(self.bins)
         return draw_from_bins(pool, bins, candidates, counts, use="dqas"), {"bin": bins.bin, "rank": bins.rank}
 
-    def _round(self, split: "_Split", before: np.ndarray, index: int, target: int) -> dict[str, np.ndarray]:
+    def _round(self, view: View, target: int) -> dict[str, np.ndarray]:
         """Train learners, estimate the error reduction, set the class counts, pick the samples.
 
         Gives added: positions; scores: (N,) of the candidates, else NaN; gains: (C,) that set the counts.
         """
-        view = split.view(before, index, self.rounds or Rounds(), labels_known=self.labels == "known")
         scores, gains = np.full(len(view.labels), np.nan, np.float32), np.full(view.n_classes, np.nan)
-        added, n_new = [before[:0]], target - len(before)
+        added, n_new = [view.selected[:0]], target - len(view.selected)
         if n_new:
             estimate = self.samples(view)
             utility = np.asarray(estimate.samples)
@@ -164,11 +169,12 @@ class DQAS:
             best = view.candidates[np.argsort(-utility, kind="stable")[:n_new]]
             asked = replace(view, samples_wanted=False)
             weights, gains = self.counts.divide(view, best, lambda by: estimate if by == self.samples else by(asked))
-            sizes = split.counts(split.candidates)
-            weights = self._dealt(np.where(sizes > 0, weights, 0), split.pool.seed)
+            labels = view.labels[view.candidates]
+            sizes = view.counts + np.bincount(labels, minlength=view.n_classes)
+            weights = self._dealt(np.where(sizes > 0, weights, 0), view.pool_seed)
             wanted = largest_remainder(weights, target, caps=sizes, floors=view.counts) - view.counts
             for label in np.flatnonzero(wanted):
-                members = view.candidates[view.labels[view.candidates] == label]
+                members = view.candidates[labels == label]
                 added.append(pick(view, scores[members], members, int(wanted[label]), self.diversity))
         return {"added": np.concatenate(added), "scores": scores, "gains": gains}
 
@@ -180,49 +186,30 @@ class DQAS:
         return dealt if self.shuffle_counts else weights
 
 
-@dataclass(frozen=True, eq=False)
-class _Split:
-    """The pool, and positions of who may be selected and who judges, in the order of ids: to the lowest go ties."""
+def _train(pool: Pool, scale: float, positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, d) features and (N, C) logits by a learner trained on these images."""
+    outputs = pool.outputs(pool.train(pool.images.take(positions), seed=seed, scale=scale).network)
+    return outputs["features"], outputs["logits"]
 
-    pool: Pool
-    candidates: np.ndarray
-    validation: np.ndarray
 
-    def counts(self, positions: np.ndarray) -> np.ndarray:
-        """(C,) images of each class among these."""
-        return np.bincount(self.pool.images.labels[positions], minlength=self.pool.images.n_classes)
+def _run_pilots(
+    pool: Pool, candidates: np.ndarray, validation: np.ndarray, ratios: tuple[float, ...], seeds: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, C) sizes of class-balanced random subsets, and (S, R, C) validation errors; kept in the store."""
+    labels, n_classes = pool.images.labels, pool.images.n_classes
+    caps, n = np.bincount(labels[candidates], minlength=n_classes), len(candidates)
+    sizes = np.array([largest_remainder(caps > 0, max(1, round(ratio * n)), caps=caps) for ratio in ratios])
 
-    def train(self, scale: float, positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, d) features and (N, C) logits by a learner trained on these images."""
-        learner = self.pool.train(self.pool.images.take(positions), seed=seed, scale=scale)
-        outputs = self.pool.outputs(learner.network)
-        return outputs["features"], outputs["logits"]
+    def errors(ratio: float, counts: np.ndarray, run: int) -> np.ndarray:
+        seed = derive(pool.seed, "dqas pilot", str(ratio), run)
+        subset = draw_within_classes(replace(pool, seed=seed), candidates, counts, use="pilot")
+        features, logits = _train(pool, scale, subset, seed)
+        judged = Learners(features[None], logits[None], (subset,)).probabilities[validation]
+        return class_error(judged, labels[validation], n_classes)
 
-    def view(self, selected: np.ndarray, index: int, rounds: Rounds, *, labels_known: bool) -> View:
-        """What estimators see in a round."""
-        left, pool = self.candidates[~np.isin(self.candidates, selected)], self.pool
-        train = partial(self.train, rounds.learner_scale)
-        return View(
-            pool.images, selected, left, self.validation, pool.seed, index, rounds.learners, train, labels_known
-        )
+    def compute() -> dict[str, np.ndarray]:
+        rows = list(zip(ratios, sizes, strict=True))
+        return {"errors": np.array([[errors(*row, run) for row in rows] for run in range(seeds)])}
 
-    def run_pilots(self, ratios: tuple[float, ...], seeds: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """(R, C) sizes of class-balanced random subsets, and (S, R, C) validation errors; kept in the store."""
-        caps, n = self.counts(self.candidates), len(self.candidates)
-        sizes = np.array([largest_remainder(caps > 0, max(1, round(ratio * n)), caps=caps) for ratio in ratios])
-
-        def compute() -> dict[str, np.ndarray]:
-            runs = [
-                [self._pilot(*row, seed, scale) for row in zip(ratios, sizes, strict=True)] for seed in range(seeds)
-            ]
-            return {"errors": np.array(runs)}
-
-        key = {"ratios": ratios, "seeds": seeds, "scale": scale, "validation": digest(self.validation.tobytes())}
-        return sizes, self.pool.stage("pilots", key, compute, (DQAS,))["errors"]
-
-    def _pilot(self, ratio: float, counts: np.ndarray, number: int, scale: float) -> np.ndarray:
-        seed, labels = derive(self.pool.seed, "dqas pilot", str(ratio), number), self.pool.images.labels
-        subset = draw_within_classes(replace(self.pool, seed=seed), self.candidates, counts, use="pilot")
-        learner = Learners.trained(partial(self.train, scale), subset, np.full(len(subset), -1), [seed])
-        judged = learner.probabilities[self.validation]
-        return class_error(judged, labels[self.validation], len(counts))
+    key = {"ratios": ratios, "seeds": seeds, "scale": scale, "validation": digest(validation.tobytes())}
+    return sizes, pool.stage("pilots", key, compute, (DQAS,))["errors"]
