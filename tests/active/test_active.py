@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dqas_lib.active.counts import shares_by_gain
-from dqas_lib.active.estimators import ESTIMATORS, Gradient, Margin, TrueMargin
-from dqas_lib.active.retrain import Retrain, balanced_design
+from dqas_lib.active.estimators import ESTIMATORS, Gradient, Margin, Retrain, TrueMargin, balanced_design
 from dqas_lib.active.ridge import Ridge, RidgeHead, with_ones
 from dqas_lib.active.round import Learners, View
 from dqas_lib.active.sampling import spread
