@@ -9,8 +9,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
-from cycler import cycler
 from IPython.display import HTML, display
+from matplotlib import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 

@@ -5,6 +5,8 @@ and what is evaluated, explained or stored can never disagree about normalizatio
 (B, 3, H, W) is already in channels_last memory order, the fast one for convolutions.
 """
 
+import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dqas_lib.core.digests import digest, is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive
@@ -163,6 +166,18 @@ for _architecture in (
     Architecture("small_vit", _small_vit, "small vision transformer, for GPUs: cross-architecture", adam_lr=1e-3),
 ):
     NETWORKS.register(_architecture)
+
+
+def identity(name: str) -> str:
+    """What names a network in store keys: its name, and for one from outside the library its builder's source, too."""
+    build = NETWORKS[name].build
+    if is_ours(getattr(build, "func", build)):
+        return name
+    try:
+        source = inspect.getsource(build)
+    except (OSError, TypeError):  # typed into a prompt: no other process can know what it does
+        source = f"{os.getpid()} {id(build)}"
+    return f"{name} {digest(source)}"
 
 
 def make_network(name: str, n_classes: int, size: int, seed: int) -> Network:

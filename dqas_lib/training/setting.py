@@ -8,7 +8,7 @@ import torch
 
 from dqas_lib.core.devices import check_device
 from dqas_lib.core.store import Store
-from dqas_lib.training.networks import NETWORKS
+from dqas_lib.training.networks import NETWORKS, identity
 from dqas_lib.training.recipes import Recipe, get_recipe
 
 
@@ -42,7 +42,7 @@ class Setting:
     def key(self) -> dict[str, Any]:
         """What results depend on, as plain values for store keys and provenance: network, recipe, kind of device."""
         recipe, kind = dataclasses.asdict(get_recipe(self.recipe)), torch.device(self.device).type
-        return {"network": self.network, "recipe": recipe, "device": kind}
+        return {"network": identity(self.network), "recipe": recipe, "device": kind}
 
     def replace(self, **changes: Any) -> "Setting":
         """The same setting with some fields changed."""

@@ -74,7 +74,9 @@ def run(
         stage("bins", lambda: pool.bins(10))
         budget = round(float(ratio) * len(images))
         method = DQAS()
-        what = f"class-wise initialisation and {method.rounds.number} active rounds of {method.rounds.learners} learners"
+        what = (
+            f"class-wise initialisation and {method.rounds.number} active rounds of {method.rounds.learners} learners"
+        )
         choice = stage(what, lambda: method.choose(pool, budget))
     if len(np.unique(choice.positions)) != budget:
         raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.training.networks import NETWORKS, make_network
+from dqas_lib.training.networks import NETWORKS, Architecture, Network, make_network
+from dqas_lib.training.setting import Setting
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
@@ -84,3 +86,21 @@ def test_an_unknown_network_lists_the_known_ones():
     with pytest.raises(InputError, match=expected):
         make_network("resnet99", 10, 32, seed=0)
     assert {"small_cnn", "resnet18"} <= set(NETWORKS)
+
+
+def test_a_network_from_outside_is_named_by_its_builders_source(monkeypatch):
+    monkeypatch.setattr(NETWORKS, "_items", dict(NETWORKS._items))
+
+    def narrow(n_classes, size):
+        return Network(nn.Conv2d(3, 4, 3), 4, n_classes)
+
+    def wide(n_classes, size):
+        return Network(nn.Conv2d(3, 8, 3), 8, n_classes)
+
+    keys = []
+    for build in (narrow, narrow, wide):
+        NETWORKS._items.pop("mine", None)
+        NETWORKS.register(Architecture("mine", build, "a test"))
+        keys.append(Setting("mine").key["network"])
+    assert keys[0] == keys[1] != keys[2]
+    assert [Setting(name).key["network"] for name in ("small_cnn", "resnet18")] == ["small_cnn", "resnet18"]
