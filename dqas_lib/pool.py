@@ -35,12 +35,10 @@ class Pool:
     """The images a method selects from, and shared work on them.
 
     Args:
-        images: The training images.
         seed: Of the selection: every random draw derives from it.
         setting: Network, recipe and device of the learner, and the store.
-        given: Shared work done elsewhere, name -> array with a row per image: "features" (N, d), "logits" (N, C), and
-            of the dynamics "correct", "margin", "el2n", "grand", each (E, N). Then nothing is trained here, and what is
-            not in it is missing.
+        given: Shared work done elsewhere: "features" (N, d), "logits" (N, C), DYNAMICS, each (E, N). Then nothing is
+            trained here, and what is not in it is missing.
         labeled: False for a pool whose labels are unknown.
         seconds: Collects the time spent, by stage.
 
@@ -169,10 +167,7 @@ class Pool:
     def dynamics(self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20) -> dict[str, np.ndarray]:
         """Training dynamics on all the images: "step" (E,), "correct", "margin", "el2n", "grand", each (E, N).
 
-        Args:
-            run: Which of several networks.
-            scale: Factor on the recipe's length.
-            checkpoints: E.
+        run: which of several networks; scale: factor on the recipe's length; checkpoints: E.
         """
         if self.given is not None:
             return dict(self.given)

@@ -32,13 +32,11 @@ class Selection:
 
     Args:
         images: The selected images, in the order selected, with dropped patches reconstructed.
-        ratio: The ratio asked for, of the kind `ratio_kind`.
+        ratio: The ratio asked for, of the kind `ratio_kind`: "image" or "stored".
         n_pool: N, the images selected from.
         settings: Method options, seed, network, recipe, device, patchify.
         weights: (B,) loss weights, where the method defines them.
-        seconds: By stage.
         trace: The method's own arrays over the pool, for notebooks and explorers.
-        ratio_kind: "image" or "stored".
         kept: (B, G) bool, True where a patch is kept; None when no patch was dropped, and so is `autoencoder`.
         autoencoder: What reconstructed the other patches.
     """
@@ -80,8 +78,7 @@ class Selection:
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the compressed set, to be opened by `open_compressed`; gives its folder.
 
-        Raises:
-            InputError: When the path exists, unless it is a compressed set and `overwrite` is given.
+        InputError when the path exists, unless it is a compressed set and `overwrite` is given.
         """
         ratios = ("ratio", "ratio_kind", "image_ratio", "stored_ratio")
         settings = {**self.settings, **{name: getattr(self, name) for name in ratios}}
@@ -93,12 +90,8 @@ class Selection:
         """Write (B,) int64 positions as .npy, the index file that DQ's and DeepCore's loaders take; gives its path.
 
         Args:
-            path: Of the file.
             pool: The images selected from: positions are those in it. None: positions in the official training file,
-                which the ids of digits and CIFAR are; folders of images need `pool`, since their ids are paths.
-
-        Raises:
-            InputError: For ids that are no positions, without `pool`.
+                which the ids of digits and CIFAR are; InputError for folders of images, whose ids are paths.
         """
         if pool is None and self.ids.dtype.kind not in "iu":
             raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images selected from")
@@ -130,8 +123,7 @@ def quantize(
         ratio: In (0, 1], of the kind `ratio_kind`.
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
-        setting: Network, recipe and device of what is trained, and the store where shared work (features, bins,
-            autoencoder) is kept between calls.
+        setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
         patchify: "first" drops and reconstructs the patches of all images, then selects in the feature space of what
             will be trained on [abstract: DQAS]; "last" selects originals, then drops patches of the selected ones [DQ];
             "none" drops none.
@@ -141,8 +133,7 @@ def quantize(
             kept, round(ratio * N / fraction) are selected, 13.33 % of the images at stored ratio 10 % and theta 25 %.
 
     Raises:
-        InputError: For an argument that cannot be used, before any work; for a method that does not give what was asked
-            for.
+        InputError: For an argument that cannot be used, before any work; for a method that gives something else.
     """
     check_ratio(ratio, len(images))
     method = get_method(method)
@@ -190,10 +181,7 @@ def patchify(
 ) -> Patched:
     """Drop the least important patches of all images and reconstruct them, without selecting any image.
 
-    Args:
-        images: Stay as they are.
-        theta, drop, patch_size, autoencoder, seed, setting: As in `quantize`, with which it shares what is in the
-            store.
+    Arguments are as in `quantize`, with which it shares what is in the store.
     """
     pool = Pool(images, seed=seed, setting=setting or Setting())
     return Patchifier(pool, Patchify(theta, drop, patch_size, autoencoder)).apply()

@@ -23,11 +23,7 @@ from dqas_lib.training.features import check_features, unit_rows
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """DQ's bins of every class.
-
-    bin: (N,) int64 bin number of each image within its class, 0 the first (densest); rank: (N,) int64 greedy rank
-    within its bin; n_bins: how many bins were asked for (a class with fewer images has fewer).
-    """
+    """(N,) int64 bin numbers within the class, 0 the densest, and greedy ranks within the bin; n_bins as asked for."""
 
     bin: np.ndarray
     rank: np.ndarray
@@ -41,8 +37,8 @@ class Bins:
 def fill_bins(n: int, n_bins: int, pick: Callable[[np.ndarray, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Bins of one class of n images: (n,) bin numbers and (n,) ranks within the bin.
 
-    Sizes differ by at most one, larger ones first; with fewer images than bins every image is a bin of its own. pick:
-    of the positions that are left and the size of a bin, which places among them fill it, in order.
+    With fewer images than bins every image is a bin of its own. pick: of the positions that are left and the size of a
+    bin, which places among them fill it, in order.
     """
     whole_number("n_bins", n_bins)
     left = np.arange(n)
@@ -75,12 +71,9 @@ def make_bins(
 
     Args:
         features: (N, d), scaled to unit rows here.
-        labels: (N,).
-        n_bins: Bins per class.
         lambda_val: Weight of the first sum of the gain.
         device: Features on a CUDA device, or device="cuda", are cut there (the same float64 scores and tie rule). On a
             CPU as many classes are cut at once as the BLAS has threads; the result does not depend on how many.
-        progress: Show a bar.
 
     Raises:
         InputError: For NaN or infinite features, or labels that do not fit them.
@@ -90,23 +83,21 @@ def make_bins(
         raise InputError(f"{len(features)} features need as many labels; got {len(labels)}")
     where = features.device if device is None and isinstance(features, torch.Tensor) else device or "cpu"
     if str(where) != "cpu":
-        return Bins(
-            *recursive_bins_on_device(features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=where), n_bins
-        )
-    features = check_features(np.asarray(features))
+        on_device = recursive_bins_on_device(features, labels, n_bins, lambda_val=lambda_val, tie=TIE, device=where)
+        return Bins(*on_device, n_bins)
+    features = np.asarray(features)
+    check_features(features)
     numbers, ranks = np.zeros((2, len(features)), dtype=np.int64)
 
     def cut(label: int) -> None:
-        members = np.flatnonzero(labels == label)
-        rows = unit_rows(features[members])
-        numbers[members], ranks[members] = recursive_bins(rows, n_bins, lambda_val=lambda_val)
+        own = np.flatnonzero(labels == label)
+        numbers[own], ranks[own] = recursive_bins(unit_rows(features[own]), n_bins, lambda_val=lambda_val)
 
     classes = np.unique(labels)
     at_once = min(len(classes), _blas_threads())
     with threadpool_limits(1, "blas") if at_once > 1 else nullcontext(), ThreadPoolExecutor(max(1, at_once)) as pool:
         done = pool.map(cut, classes)
-        for _ in tqdm(done, total=len(classes), desc="bins, class by class", disable=not progress, leave=False):
-            pass
+        list(tqdm(done, total=len(classes), desc="bins, class by class", disable=not progress, leave=False))
     return Bins(numbers, ranks, n_bins)
 
 

@@ -3,9 +3,8 @@
 Kernel s_ij = 1/2 + 1/2 cos(z_i, z_j). Gain of adding j to S out of the pool V:
     lambda * sum_{i in V} s_ij - 2 * sum_{i in S} s_ij.
 
-With unit features, sum_{i in S} s_ij = |S|/2 + z_j . sum_S z / 2: the gain is z_j . w plus what is equal for all j,
-with w = (lambda/2) sum_V z - sum_S z. Nothing is quadratic in n. In float32 the picks begin to differ after some 60, so
-every choice that float32 leaves open, by a rigorous bound of its rounding, is made in float64.
+With unit features the gain is z_j . w plus what is equal for all j, with w = (lambda/2) sum_V z - sum_S z: nothing is
+quadratic in n. Every choice that float32 leaves open, by a rigorous bound of its rounding, is made in float64.
 """
 
 import math
@@ -43,14 +42,12 @@ def greedy_graph_cut(features: np.ndarray, n_picks: int, *, lambda_val: float = 
         raise InputError(f"n_picks must lie between 0 and the {len(features)} rows; got {n_picks!r}")
     pool = _Pool(features)
     w = 0.5 * lambda_val * pool.total
-    picked = np.empty(n_picks, dtype=np.int64)
-    done = 0
-    while done < n_picks:
-        picks = pool.certain_picks(w, n_picks - done)
-        picked[done : done + len(picks)] = picks
+    picked: list[int] = []
+    while len(picked) < n_picks:
+        picks = pool.certain_picks(w, n_picks - len(picked))
         w -= pool.z[picks].astype(np.float64).sum(axis=0)
-        done += len(picks)
-    return picked
+        picked += picks
+    return np.array(picked, dtype=np.int64)
 
 
 class _Pool:
@@ -83,12 +80,11 @@ class _Pool:
         block = np.sort(np.argpartition(scores, len(scores) - size)[len(scores) - size :])
         rows = self.z[block].astype(np.float64)
         exact = rows @ w
-        best = exact.max()
-        bound = None
+        least, bound = exact.max() - self.tie, None
         if size < n_open:
             scores[block] = -np.inf
-            if scores.max() + slack >= best - self.tie:
-                near = np.flatnonzero(scores >= best - self.tie - slack)
+            if scores.max() + slack >= least:
+                near = np.flatnonzero(scores >= least - slack)
                 parts = (self.z[near[start : start + 8192]] for start in range(0, len(near), 8192))
                 exact = np.concatenate([exact, *(part.astype(np.float64) @ w for part in parts)])
                 picked = np.concatenate([block, near])[exact >= exact.max() - self.tie].min(keepdims=True)
@@ -96,8 +92,7 @@ class _Pool:
                 return picked.tolist()
             others = np.isfinite(scores)
             bound = _Bound(scores[others], self.along[others], self.across[others], slack, self.slack)
-        picks = self._within(rows, self.look[block], exact, w, limit, bound)
-        picked = block[picks]
+        picked = block[self._within(rows, self.look[block], exact, w, limit, bound)]
         self.taken[picked] = True
         return picked.tolist()
 
@@ -106,9 +101,8 @@ class _Pool:
     ) -> list[int]:
         """Picks within a block while they are certain to be those of the whole pool.
 
-        rows: (b, d) float64 and look: the same in float32; scores: (b,) exact. The falls come from the block's float32
-        kernel matrix, and where what that can be wrong by (`doubt`) leaves a choice, the scores in question are
-        computed anew in float64.
+        rows: (b, d) float64; look: the same in float32; scores: (b,) exact. Falls come from a float32 kernel matrix;
+        where what that can be wrong by (`doubt`) leaves a choice, scores are computed anew in float64.
         """
         kernel = (look @ look.T).astype(np.float64)
         along = (rows @ self.direction).tolist()
@@ -145,30 +139,26 @@ class _Pool:
 class _Bound:
     """Upper bound of max_j (score_j - m along_j + e across_j) over the rows outside the block, for growing e.
 
-    For a fixed e the maximum is convex in m, so the chord between two values of m lies above it. Both are worked out on
-    a grid that doubles when it is left: a few vector operations a look instead of one a pick. slack: what the scores
-    can be wrong by; drift: what along and each further float32 operation can, times m.
+    For a fixed e the maximum is convex in m, so the chord between two values of m, on a grid that grows when left,
+    lies above it. slack: what the scores can be wrong by; drift: what each further float32 operation can, times m.
     """
 
     def __init__(self, scores: np.ndarray, along: np.ndarray, across: np.ndarray, slack: float, drift: float) -> None:
         self.scores, self.along, self.across = scores, along, across
         self.slack, self.drift = slack, drift
         self.reach_m, self.reach_e = 8.0, 1.0
-        self._work_out()
-
-    def _work_out(self) -> None:
-        lifted = self.scores + np.float32(self.reach_e) * self.across
-        self.values = [float((lifted - np.float32(m) * self.along).max()) for m in _GRID * self.reach_m]
+        self.values: list[float] = []
 
     def __call__(self, m: float, e: float) -> float:
         if m < 0:
             return np.inf
-        if m > self.reach_m or e > self.reach_e:
+        if not self.values or m > self.reach_m or e > self.reach_e:
             while m > self.reach_m:
                 self.reach_m *= 2
             while e > self.reach_e:
                 self.reach_e *= 1.5
-            self._work_out()
+            lifted = self.scores + np.float32(self.reach_e) * self.across
+            self.values = [float((lifted - np.float32(m) * self.along).max()) for m in _GRID * self.reach_m]
         place = m / self.reach_m * (len(_GRID) - 1)
         left = min(int(place), len(_GRID) - 2)
         part = place - left

@@ -1,7 +1,7 @@
 """Stage 3 on a GPU: the bins of all classes at once, pick by pick, without one look back at the host.
 
-The same definition as `bins`: float64 scores, gains within the tie go to the lowest position. The two agree pick by
-pick unless the difference of two gains lies within rounding of the tie itself; the tests compare them.
+The same definition as `bins`: float64 scores, gains within the tie go to the lowest position. The two agree unless the
+difference of two gains lies within rounding of the tie itself.
 
 Where the kernel matrices of the classes fit into a fraction of the device's memory they are made, a block of classes at
 a time: one batched float64 product, after which a pick is a row of a matrix. Classes too large for that (n^2 numbers)
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dqas_lib.bins.graph_cut import bin_size
-from dqas_lib.core.errors import InputError
+from dqas_lib.training.features import check_features
 
 MEMORY_SHARE = 0.4  # of the device's free memory, for kernel matrices
 CPU_BYTES = 1 << 28  # the same on a CPU, where this path is for tests
@@ -32,8 +32,7 @@ def recursive_bins_on_device(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bin numbers and (N,) ranks of the recursive bins of every class, int64; arguments as in `make_bins`.
 
-    tie: gains closer than this times the pool's size are equal; kernel_bytes: at most this much memory for kernel
-    matrices at a time (0: none are made). InputError for NaN or infinite features.
+    tie: gains closer than this times the pool's size are equal; kernel_bytes: for kernel matrices at a time (0: none).
     """
     device = torch.device(device)
     z = unit_rows_on(features, device)
@@ -43,14 +42,13 @@ def recursive_bins_on_device(
     if kernel_bytes is None:
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_BYTES / MEMORY_SHARE
         kernel_bytes = int(free * MEMORY_SHARE)
-    numbers = torch.zeros(len(z), dtype=torch.int64, device=device)
-    ranks = torch.zeros_like(numbers)
+    numbers, ranks = torch.zeros((2, len(z)), dtype=torch.int64, device=device)
     for block in _blocks([len(rows) for rows in members], kernel_bytes):
         rows = [members[index] for index in block]
         sizes = torch.tensor([len(part) for part in rows], device=device)
         padded = torch.zeros(len(rows), int(sizes.max()), z.shape[1], dtype=torch.float64, device=device)
-        for index, part in enumerate(rows):
-            padded[index, : len(part)] = z[part]
+        for own, part in zip(padded, rows, strict=True):
+            own[: len(part)] = z[part]
         with_kernel = 8 * len(rows) * padded.shape[1] ** 2 <= kernel_bytes
         number, rank = _cut(padded, sizes, n_bins, lambda_val, tie, with_kernel=with_kernel)
         for index, part in enumerate(rows):
@@ -61,14 +59,8 @@ def recursive_bins_on_device(
 
 def unit_rows_on(features: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """(N, d) float32 rows of length 1 on the device, zero rows left zero, as `features.unit_rows` makes them."""
-    z = torch.as_tensor(features, device=device)
-    if z.ndim != 2:
-        raise InputError(f"features must be (N, d); got shape {tuple(z.shape)}")
-    z = z.detach().float()
-    bad = ~torch.isfinite(z).all(dim=1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        raise InputError(f"features of {int(bad.sum())} of {len(z)} images are NaN or infinite (first: row {first})")
+    z = torch.as_tensor(features, device=device).detach().float()
+    check_features(z)
     norms = z.double().square().sum(dim=1).sqrt()
     return z / torch.where(norms > 0, norms, 1.0).float()[:, None]
 
@@ -130,13 +122,12 @@ class _Run:
 
     def fill(self, n_picks: int) -> None:
         """`n_picks` steps, on CUDA replayed from a graph."""
-        done = 0
         if self.scores.is_cuda and n_picks >= 2 * PICKS_A_GRAPH:
-            graph = self.graph = self.graph or self._captured()
-            done = n_picks // PICKS_A_GRAPH * PICKS_A_GRAPH
-            for _ in range(n_picks // PICKS_A_GRAPH):
-                graph.replay()
-        for _ in range(n_picks - done):
+            self.graph = self.graph or self._captured()
+            replays, n_picks = divmod(n_picks, PICKS_A_GRAPH)
+            for _ in range(replays):
+                self.graph.replay()
+        for _ in range(n_picks):
             self.pick()
 
     def _captured(self) -> torch.cuda.CUDAGraph:

@@ -1,7 +1,6 @@
 """Autoencoders: what reconstructs dropped patches from the kept ones, and a small one trained on the data at hand.
 
-`MaskedAutoencoder` [ours; patches, positions, encoder of the visible patches, mask token, light decoder as He et al.,
-2022: "Masked Autoencoders Are Scalable Vision Learners"] and `pretrained.PretrainedAutoencoder` have one interface.
+`MaskedAutoencoder` [ours; its parts as in MAE: He et al., 2022] and `pretrained.PretrainedAutoencoder` share it.
 """
 
 import json
@@ -54,10 +53,7 @@ class Shape:
 
 
 class _Block(nn.Module):
-    """Pre-norm transformer block [MAE, ViT; ReLU for their GELU, faster on a CPU: ours].
-
-    nn.TransformerEncoderLayer reconstructs as well, but a training step on a CPU takes 1.2 times as long with it.
-    """
+    """Pre-norm transformer block [MAE; ReLU: ours]; nn.TransformerEncoderLayer takes 1.2 times as long on a CPU."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -100,9 +96,8 @@ def smooth_fill(x: Tensor, mask: Tensor, *, sweeps: int = 12) -> Tensor:
 class MaskedAutoencoder(nn.Module):
     """A small masked autoencoder: its encoder sees the kept patches only, a light decoder adds the dropped ones.
 
-    The decoder starts from `smooth_fill` and learns what that lacks: a dropped patch enters as mask token + position +
-    its smooth filling, and what comes out is added to the filling. [ours: an autoencoder trained for minutes on one
-    data set would otherwise spend them on learning to interpolate]
+    A dropped patch enters the decoder as mask token + position + its `smooth_fill`, and what comes out is added to the
+    filling. [ours: minutes of training would otherwise be spent on learning to interpolate]
     """
 
     mean: Tensor
@@ -136,10 +131,7 @@ class MaskedAutoencoder(nn.Module):
         return to_patches((images.float() - self.mean) / self.std, self.patch_size).flatten(2)
 
     def forward(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, 3) images 0 ... 255 and (B, G) bool -> (B, G) patch numbers, dropped ones last, and their pixels.
-
-        The pixels are (B, G - K, 3 p p), normalized, of the dropped patches in that order.
-        """
+        """Images and (B, G) masks -> (B, G) patch numbers, dropped ones last, and their (B, G - K, 3 p p) pixels."""
         n_kept = int(kept[0].sum())
         x = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         filled = smooth_fill(x, pixel_mask(kept, self.size)[:, None].to(x.dtype)).permute(0, 2, 3, 1)
@@ -175,8 +167,7 @@ def to_bytes(model: MaskedAutoencoder) -> bytes:
 def from_bytes(content: bytes, *, name: str = "autoencoder") -> MaskedAutoencoder:
     """The autoencoder in the content of a .safetensors file. Raises DataError naming the file when it holds none."""
     try:
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         shape = Shape(**json.loads(header["__metadata__"]["dqas_autoencoder"]))
         tensors = safetensors.torch.load(content)
         _check_size(shape, sum(tensor.numel() for tensor in tensors.values()))

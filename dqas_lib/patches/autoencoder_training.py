@@ -26,10 +26,8 @@ class AutoencoderRecipe:
     """How a `MaskedAutoencoder` is trained: AdamW, linear warm-up, cosine to zero, error of the dropped patches only.
 
     Args:
-        thetas: Range the fraction of dropped patches is drawn from, batch by batch: one autoencoder serves every theta
-            in it. [ours]
-        importance_fraction: Of the images of a batch: their dropped patches are the least important ones instead of
-            random ones, since that is how it is used. [ours]
+        thetas: Range the fraction of dropped patches is drawn from, batch by batch: one autoencoder serves all. [ours]
+        importance_fraction: Fraction of a batch whose dropped patches are the least important, not random ones. [ours]
     """
 
     name: str
@@ -86,13 +84,10 @@ def train_autoencoder(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> AutoencoderTraining:
-    """Train a `MaskedAutoencoder` on a data set, without its labels. On a GPU products are computed in bfloat16.
+    """Train a `MaskedAutoencoder` on a data set, without its labels; on a GPU in bfloat16.
 
-    Weights are rounded to half precision at the end: they are stored so, and what is reconstructed must not depend on
-    whether it was stored in between.
-
-    patch_size: in pixels (default 2, 4, 8 for 8, 32, 64 px); importance: (N, G) of the patches of `images`, for masks
-    as they will be, else smooth random maps stand in. InputError for no images, or what does not fit them.
+    Weights are rounded to half precision at the end, as they are stored. patch_size: default 2, 4, 8 for 8, 32, 64 px;
+    importance: (N, G), else smooth random maps stand in. InputError for no images, or what does not fit them.
     """
     recipe, device = get_recipe(recipe), torch.device(device)
     if not len(images):
@@ -137,7 +132,13 @@ def _batches(
     n, n_patches, (low, high) = recipe.batch_size, grid**2, recipe.thetas
     pixels = torch.from_numpy(images.images).to(device)
     smooth = torch.from_numpy(patch_operator(min(4, grid), grid, 1).astype(np.float32))
-    standard = None if importance is None else torch.from_numpy(_standardized(importance, (len(images), n_patches)))
+    if importance is not None:
+        importance, shape = np.asarray(importance, dtype=np.float32), (len(images), n_patches)
+        if importance.shape != shape:
+            raise InputError(f"importance must be {shape}; got {importance.shape}")
+        spread = importance.std(axis=1, keepdims=True)
+        importance = (importance - importance.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
+    standard = None if importance is None else torch.from_numpy(importance)
     while True:
         picks = torch.randint(len(images), (n,), generator=rng)
         theta = low + (high - low) * torch.rand(1, generator=rng).item()
@@ -150,18 +151,7 @@ def _batches(
         x = pixels[picks.to(device)]
         if images.mirror:
             flip = torch.rand(n, generator=rng) < 0.5
-            mirrored = score.unflatten(1, (grid, grid)).flip(2).flatten(1)
-            score = torch.where(flip[:, None], mirrored, score)
+            score = torch.where(flip[:, None], score.unflatten(1, (grid, grid)).flip(2).flatten(1), score)
             x = torch.where(flip.to(device)[:, None, None, None], x.flip(2), x)
-        kept = torch.ones(n, n_patches, dtype=torch.bool)
-        kept.scatter_(1, score.argsort(dim=1)[:, :n_out], False)
+        kept = torch.ones(n, n_patches, dtype=torch.bool).scatter_(1, score.argsort(dim=1)[:, :n_out], False)
         yield x, kept.to(device)
-
-
-def _standardized(importance: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Importance with mean 0 and deviation 1 in every row."""
-    importance = np.asarray(importance, dtype=np.float32)
-    if importance.shape != shape:
-        raise InputError(f"importance must be {shape}; got {importance.shape}")
-    spread = importance.std(axis=1, keepdims=True)
-    return (importance - importance.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)

@@ -76,9 +76,8 @@ def kept_fraction(theta: float, size: int, patch_size: int) -> float:
 def importance_weighted_error(importance: np.ndarray, error: np.ndarray) -> np.ndarray:
     """(N, G) float32 importance x error: what dropping a patch would do, by how wrong it comes back [ours].
 
-    Importance alone drops whole regions that the network does not look at, however rich they are, and what is trained
-    on them learns their blur; the product keeps of these what cannot be guessed, and drops of the rest what can. A
-    thousandth of an image's mean importance is added: patches without any are still ranked by their error.
+    Importance alone drops whole regions that the network does not look at, however rich, and what is trained on them
+    learns their blur. A thousandth of the mean importance is added: patches without any are ranked by their error.
     """
     floor = 1e-3 * importance.mean(axis=1, keepdims=True)
     return ((importance + np.where(floor > 0, floor, 1.0)) * error).astype(np.float32)
@@ -87,9 +86,8 @@ def importance_weighted_error(importance: np.ndarray, error: np.ndarray) -> np.n
 def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
     """(N, G) bool, True where a patch is kept: the round(theta * G) least important of every image are dropped.
 
-    Of equally important patches the lowest number is dropped first. At least one patch of an image is kept.
-
-    theta: one fraction in [0, 1), or (N,) one for each image. InputError for others, and for importance that is NaN.
+    Of equally important patches the lowest number is dropped first; one is always kept. theta: one fraction in [0, 1),
+    or (N,), one for each image. InputError for others, and for importance that is NaN.
     """
     importance = np.asarray(importance)
     if importance.ndim != 2 or np.isnan(importance).any():
@@ -102,10 +100,8 @@ def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
         if theta.shape != (n,) or not ((theta >= 0) & (theta < 1)).all():
             raise InputError(f"theta must be one fraction in [0, 1), or {n} of them; got shape {theta.shape}")
         dropped = np.minimum(np.round(theta * n_patches).astype(np.int64), n_patches - 1)
-    order = np.argsort(importance, axis=1, kind="stable")
-    kept = np.empty((n, n_patches), dtype=bool)
-    np.put_along_axis(kept, order, np.arange(n_patches) >= dropped[:, None], axis=1)
-    return kept
+    rank = importance.argsort(axis=1, kind="stable").argsort(axis=1)
+    return rank >= dropped[:, None]
 
 
 @dataclass(frozen=True)
@@ -130,10 +126,10 @@ class AdaptiveTheta:
 
 
 def largest_theta(shifts: np.ndarray, thetas: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(N,) the largest theta of each image whose feature shift, and that of every smaller one, stays within its limit.
+    """(N,) the largest theta whose feature shift, and that of every smaller one, is within the image's limit; else 0.
 
-    0 where even the smallest shifts too far. shifts: (T, N) distances between the features of the original and of the
-    reconstruction at thetas[t]; thetas: (T,) rising; limits: (N,). [BGFDQ: semantic-offset dropping]
+    shifts: (T, N) distances between features of original and reconstruction at thetas[t]; thetas: (T,) rising;
+    limits: (N,). [BGFDQ: semantic-offset dropping]
     """
     thetas = np.asarray(thetas, dtype=np.float64)
     if len(thetas) != len(shifts) or (np.diff(thetas) <= 0).any():
@@ -143,10 +139,7 @@ def largest_theta(shifts: np.ndarray, thetas: np.ndarray, limits: np.ndarray) ->
 
 
 def neighbor_distance(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(C,) mean distance from an image's (N, d) features to those of its nearest neighbor of the same class.
-
-    A class of one image has no neighbor and gets 0.
-    """
+    """(C,) mean distance from an image's (N, d) features to those of its nearest neighbor of the class; 0 for one."""
     from sklearn.neighbors import NearestNeighbors  # slow to import
 
     distances = np.zeros(int(labels.max(initial=-1)) + 1)

@@ -1,7 +1,4 @@
-"""Patchify: importance, drop and reconstruction of a pool's images, each kept in the pool's store.
-
-The importance network is the pool's, trained on all its images.
-"""
+"""Patchify: importance, by the pool's network, drop and reconstruction of a pool's images, kept in its store."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -57,8 +54,7 @@ class Patchify:
 
     Args:
         theta: Fraction of patches to drop, in [0, 1) [DQ: 0.2 to 0.25], or an `AdaptiveTheta`.
-        drop: Which patches go: those of the lowest "importance" [DQ; summary], or of the lowest "importance x error",
-            that is importance times reconstruction error [ours].
+        drop: Patches of the lowest "importance" go [DQ; summary], or of the lowest "importance x error" [ours].
         patch_size: Side in pixels; None: 2, 4, 8 for images of 8, 32, 64 px.
         autoencoder: A recipe (by name or given), to be trained on all the images, or a trained autoencoder.
 
@@ -75,8 +71,7 @@ class Patchify:
         one_of("drop", self.drop, masks.DROPS)
         if not isinstance(self.theta, AdaptiveTheta):
             masks.check_theta(self.theta)
-        if isinstance(self.autoencoder, str):
-            object.__setattr__(self, "autoencoder", AUTOENCODERS[self.autoencoder])
+        object.__setattr__(self, "autoencoder", self.coder)
 
     @property
     def coder(self) -> AutoencoderRecipe | Autoencoder:
@@ -102,15 +97,7 @@ class Patched:
 
 @dataclass(frozen=True, eq=False)
 class Patchifier:
-    """Stage 1 on the images of a pool.
-
-    Args:
-        pool: Whose images are reduced, and whose network's importance decides.
-        plan: Which patches are dropped, and what reconstructs them.
-
-    Raises:
-        InputError: When the plan does not fit the images, at once.
-    """
+    """Stage 1 on the images of a pool, by its network's importance; InputError at once when the plan does not fit."""
 
     pool: _TrainedPool
     plan: Patchify = dataclasses.field(default_factory=Patchify)
@@ -120,8 +107,7 @@ class Patchifier:
         masks.grid_of(size, self.patch_size)
         if not isinstance(coder, AutoencoderRecipe):
             check_fit(coder, size)
-            px, other = coder.patch_size, self.patch_size
-            if px != other:
+            if (px := coder.patch_size) != (other := self.patch_size):
                 raise InputError(f"the autoencoder's patches have {px} px, patch_size is {other}: give equal ones")
 
     @cached_property
@@ -150,11 +136,11 @@ class Patchifier:
     @cached_property
     def importance(self) -> np.ndarray:
         """(N, G) float32 Grad-CAM++ importance, for the image's own class, of every patch."""
-        pool = self.pool
+        pool, images = self.pool, self.pool.images
 
         def compute() -> Arrays:
-            maps = activation(pool.trained, pool.images.images, pool.images.labels, device=pool.setting.device).maps
-            return {"importance": patch_importance(maps, pool.images.size, self.patch_size)}
+            maps = activation(pool.trained, images.images, images.labels, device=pool.setting.device).maps
+            return {"importance": patch_importance(maps, images.size, self.patch_size)}
 
         return pool.stage("importance", {"patch_size": int(self.patch_size)}, compute, IMPORTANCE)["importance"]
 
@@ -166,14 +152,17 @@ class Patchifier:
             return coder
 
         def compute() -> Arrays:
+            order, size, seed = pool.by_id, self.patch_size, derive(pool.seed, "autoencoder")
+            images, importance = pool.images.take(order), self.importance[order]
+            device, progress = pool.setting.device, pool.setting.progress
             training = train_autoencoder(
-                pool.images.take(pool.by_id),
-                patch_size=self.patch_size,
+                images,
+                patch_size=size,
                 recipe=coder,
-                importance=self.importance[pool.by_id],
-                seed=derive(pool.seed, "autoencoder"),
-                device=pool.setting.device,
-                progress=pool.setting.progress,
+                importance=importance,
+                seed=seed,
+                device=device,
+                progress=progress,
             )
             return {"safetensors": np.frombuffer(to_bytes(training.autoencoder), dtype=np.uint8)}
 
@@ -182,13 +171,11 @@ class Patchifier:
     @cached_property
     def error(self) -> np.ndarray:
         """(N, G) float32 reconstruction error of every patch, mean squared; see `reconstruct.reconstruction_error`."""
-        pool = self.pool
 
         def compute() -> Arrays:
-            error, order = np.empty_like(self.importance), pool.by_id  # the order decides the batches, hence last bits
-            error[order] = reconstruction_error(
-                self.coder, pool.images.images[order], device=pool.setting.device, progress=pool.setting.progress
-            )
+            order, setting = self.pool.by_id, self.pool.setting  # the order decides the batches, hence last bits
+            pixels, error = self.pool.images.images[order], np.empty_like(self.importance)
+            error[order] = reconstruction_error(self.coder, pixels, device=setting.device, progress=setting.progress)
             return {"error": error}
 
         return self._stage("reconstruction error", compute, ERROR)["error"]

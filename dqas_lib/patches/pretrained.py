@@ -14,8 +14,7 @@ from dqas_lib.patches.masks import default_patch_size, from_patches, grid_of, pi
 class PretrainedAutoencoder:
     """A ViT-MAE, from a folder or hub name with its weights, e.g. "facebook/vit-mae-base"; sizes in pixels [DQ].
 
-    The image is enlarged so that one of its patches covers one patch of the network, and the network's positions are
-    interpolated to that grid.
+    The image is enlarged so that its patches are the network's, whose positions are interpolated to that grid.
 
     Raises:
         InputError: When `transformers` is absent, or the weights predict normalized patches (they cannot be put back).
@@ -33,10 +32,8 @@ class PretrainedAutoencoder:
         try:
             model = ViTMAEForPreTraining.from_pretrained(str(source), use_safetensors=True)
         except (OSError, ValueError) as error:
-            place = f"{str(source)!r} ({str(error).splitlines()[0]})"
-            raise DataError(
-                f"no ViT-MAE weights (safetensors) at {place}: give a folder or hub name with them"
-            ) from error
+            text = f"no ViT-MAE weights (safetensors) at {str(source)!r} ({str(error).splitlines()[0]})"
+            raise DataError(f"{text}: give a folder or hub name with them") from error
         if model.config.norm_pix_loss:
             raise InputError(
                 f"{str(source)!r} predicts normalized patches, whose mean and contrast are lost: "

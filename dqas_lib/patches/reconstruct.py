@@ -30,10 +30,8 @@ def reconstruct(
 ) -> np.ndarray:
     """(N, H, W, 3) uint8: the kept patches of `images` bit for bit, the dropped ones reconstructed.
 
-    Images with equally many kept patches are computed together. The last bits of a result depend on the machine, the
-    device and the batch: a reconstructed pixel may differ by one level.
-
-    kept: (N, G) bool, any number of True per row, but at least one; InputError when it or the images do not fit.
+    Images with equally many kept patches are computed together; by machine, device and batch a pixel may differ by one
+    level. kept: (N, G) bool, at least one True per row; InputError when it or the images do not fit.
     """
     check_fit(autoencoder, images.shape[1])
     kept = np.asarray(kept, dtype=bool)
@@ -61,8 +59,7 @@ def reconstruction_error(
 ) -> np.ndarray:
     """(N, G) float32: how wrong every patch of (N, H, W, 3) uint8 images comes back, mean squared, in gray levels^2.
 
-    Four passes hide a quarter of the patches each, one of every 2 x 2, so that each patch is reconstructed once, from
-    its neighbors. [ours] Zeros when an image is a single patch.
+    Four passes hide one patch of every 2 x 2 each, reconstructed from its neighbors [ours]; zeros for a single patch.
     """
     check_fit(autoencoder, images.shape[1])
     grid = grid_of(autoencoder.size, autoencoder.patch_size)

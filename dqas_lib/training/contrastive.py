@@ -52,8 +52,8 @@ def _fit(
 ) -> None:
     pixels, pad = padded(images, 0.125, device)
     rng = torch_generator(seed, "contrastive batches")
-    parameters = [*model.stages.parameters(), *head.parameters()]
-    update = momentum_sgd(parameters, momentum=0.9, weight_decay=1e-4, nesterov=False)
+    weights = [*model.stages.parameters(), *head.parameters()]
+    update = momentum_sgd(weights, momentum=0.9, weight_decay=1e-4, nesterov=False)
     model.train()
     for _ in range(steps):
         picks = torch.randperm(len(images), generator=rng)[:batch].to(device)

@@ -1,8 +1,7 @@
 """Training dynamics: what a network thought of every image at several checkpoints of its training.
 
 All images are passed through the network at evenly spaced checkpoints, in evaluation mode and without augmentation.
-Toneva et al. define forgetting over all steps and, because that is too dear, look at an image when it is in a batch; to
-look at all images at the same checkpoints is another subsample of the same definition, equal for all images. [ours]
+Toneva et al. look at an image when it is in a batch; this is another subsample of their definition. [ours]
 """
 
 import numpy as np
@@ -53,10 +52,7 @@ def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoi
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
-    """(N,) number of times an image went from right to wrong; infinite for one that was never right.
-
-    correct: (E, N). [Toneva et al., ICLR 2019: never learned counts as most forgotten]
-    """
+    """(N,) times an image went from right to wrong in (E, N); infinite where never right [Toneva et al., ICLR 2019]."""
     correct = np.asarray(correct, dtype=bool)
     events = (correct[:-1] & ~correct[1:]).sum(axis=0).astype(np.float64)
     events[~correct.any(axis=0)] = np.inf
@@ -64,8 +60,5 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
 
 
 def area_under_margin(margin: np.ndarray) -> np.ndarray:
-    """(N,) mean over the checkpoints of the label's logit minus the largest other: small for hard images [AUM, 2020].
-
-    margin: (E, N).
-    """
+    """(N,) mean over the checkpoints of (E, N) margins of the label's logit: small for hard images [AUM, 2020]."""
     return np.asarray(margin, dtype=np.float64).mean(axis=0)

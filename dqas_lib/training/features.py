@@ -25,16 +25,14 @@ def predict(
     network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
 ) -> np.ndarray:
     """(N, C) float32 logits of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
-    network.eval()
-    return _in_batches(network, images, torch.device(device), batch_size)
+    return _in_batches(network.eval(), images, torch.device(device), batch_size)
 
 
 def extract(
     network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
 ) -> np.ndarray:
     """(N, d) float32 penultimate activations of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
-    network.eval()
-    return _in_batches(network.features, images, torch.device(device), batch_size)
+    return _in_batches(network.eval().features, images, torch.device(device), batch_size)
 
 
 def head_logits(network: Network, features: np.ndarray) -> np.ndarray:
@@ -43,20 +41,22 @@ def head_logits(network: Network, features: np.ndarray) -> np.ndarray:
     return features @ head.weight.detach().cpu().numpy().T + head.bias.detach().cpu().numpy()
 
 
-def check_features(features: np.ndarray | Tensor) -> np.ndarray:
-    """The (N, d) features as an array; InputError when they have another shape, or a value is NaN or infinite."""
-    features = np.asarray(features)
+def check_features(features: np.ndarray | Tensor) -> None:
+    """InputError when features are not (N, d), or a value is NaN or infinite."""
     if features.ndim != 2:
-        raise InputError(f"features must be (N, d); got shape {features.shape}")
-    bad = ~np.isfinite(features).all(axis=1)
+        raise InputError(f"features must be (N, d); got shape {tuple(features.shape)}")
+    finite = features.isfinite() if isinstance(features, Tensor) else np.isfinite(features)
+    bad = ~np.asarray(finite.all(1).cpu() if isinstance(finite, Tensor) else finite.all(1))
     if bad.any():
-        share = f"{bad.sum()} of {len(features)} images"
-        raise InputError(f"features of {share} are NaN or infinite (first: row {bad.argmax()})")
-    return features
+        raise InputError(
+            f"features of {bad.sum()} of {len(features)} images are NaN or infinite (first: row {bad.argmax()})"
+        )
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
     """(N, d) float32 rows scaled to length 1; rows of zeros stay zeros. Checked by `check_features`."""
-    features = check_features(features).astype(np.float32, copy=False)
+    features = np.asarray(features)
+    check_features(features)
+    features = features.astype(np.float32, copy=False)
     norms = np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))
     return features / np.where(norms > 0, norms, 1).astype(np.float32)[:, None]

@@ -1,8 +1,7 @@
 """Last-layer gradients in factors: G_i = g_i (x) [1, h_i], never written out as C(d + 1) numbers.
 
-With g_i = softmax(logits_i) - onehot(y_i) and h_i the penultimate activations, the gradient of the cross-entropy in the
-last layer (bias first) is the outer product of g_i and [1, h_i]. Hence <G_i, G_j> = (g_i . g_j)(1 + h_i . h_j) exactly,
-and a sum of gradients is one C x (d + 1) matrix. These are the gradients that DQ compares. [DQ]
+g_i = softmax(logits_i) - onehot(y_i), and h_i are the penultimate activations. Hence <G_i, G_j> = (g_i . g_j)(1 + h_i .
+h_j) exactly, and a sum of gradients is one C x (d + 1) matrix. These are the gradients that DQ compares. [DQ]
 """
 
 from dataclasses import dataclass
@@ -15,12 +14,7 @@ from dqas_lib.training.probabilities import logit_gradients
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """n gradients in factors.
-
-    Args:
-        g: (n, C) float64, the gradients with respect to the logits.
-        h: (n, d + 1) float64, a leading 1 (the bias) before the activations.
-    """
+    """n gradients in factors: g (n, C) with respect to the logits, h (n, d + 1) a 1 (the bias) and the activations."""
 
     g: np.ndarray
     h: np.ndarray

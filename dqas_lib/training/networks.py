@@ -22,10 +22,7 @@ from dqas_lib.core.seeds import derive
 
 
 class Network(nn.Module):
-    """Stages that give a map of features (convolutions, or the tokens of a transformer), mean pooling, linear head.
-
-    The pooling + linear head is what makes Grad-CAM a closed form and last-layer gradients factorize.
-    """
+    """Stages that give a map of features, mean pooling, linear head: so Grad-CAM is a closed form, gradients factor."""
 
     mean: Tensor
     std: Tensor
@@ -42,10 +39,8 @@ class Network(nn.Module):
         levels = np.arange(256)
         for channel in range(3):
             count = np.bincount(images[..., channel].ravel(), minlength=256)
-            mean = (count * levels).sum() / count.sum()
-            variance = (count * (levels - mean) ** 2).sum() / count.sum()
-            self.mean[channel] = mean
-            self.std[channel] = max(variance**0.5, 1.0)
+            mean = self.mean[channel] = (count * levels).sum() / count.sum()
+            self.std[channel] = max(((count * (levels - mean) ** 2).sum() / count.sum()) ** 0.5, 1.0)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) images -> (B, d, h, w) activations of the last convolutional stage."""
@@ -62,10 +57,7 @@ class Network(nn.Module):
 
 
 def _small_cnn(n_classes: int, size: int) -> Network:
-    """Three 3x3 convolutions of 24, 48, 96 channels; the side is halved until 2 to 4 pixels are left [ours].
-
-    Made for CPUs: pooling before normalization saves three quarters of the element-wise work.
-    """
+    """For CPUs: three 3x3 convolutions, each halving the side until 2 to 4 pixels are left, pooled at once [ours]."""
     layers: list[nn.Module] = []
     inputs, side = 3, size
     for outputs in (24, 48, 96):
@@ -130,11 +122,7 @@ class _TokenStages(nn.Module):
 
 
 def _small_vit(n_classes: int, size: int) -> Network:
-    """A small vision transformer: 8 x 8 patches, 6 blocks of width 192 with 3 heads, as ViT-Tiny [ours].
-
-    Sine-cosine positions and averaged tokens instead of a class token [Beyer et al., 2022: "Better plain ViT
-    baselines"], so that the head stays pooling + linear.
-    """
+    """8 x 8 patches, 6 blocks of ViT-Tiny's width; averaged tokens, no class token [ours; Beyer et al., 2022]."""
     if size % 8:
         raise InputError(f"small_vit cuts images into 8 x 8 patches: their side must be a multiple of 8; got {size}")
     return Network(_TokenStages(size, size // 8, width=192, depth=6, heads=3), 192, n_classes)
@@ -181,12 +169,9 @@ def identity(name: str) -> str:
 
 
 def make_network(name: str, n_classes: int, size: int, seed: int) -> Network:
-    """A freshly initialized network of NETWORKS for images of `size` pixels a side, in channels_last order.
-
-    Equal seeds give equal weights; the global generator is left alone.
-    """
-    architecture = NETWORKS[name]
+    """A freshly initialized network of NETWORKS for images of `size` pixels a side; the global generator stays."""
+    build = NETWORKS[name].build
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights", name))
-        network = architecture.build(n_classes, size)
+        network = build(n_classes, size)
     return network.to(memory_format=torch.channels_last)

@@ -20,13 +20,10 @@ class Recipe:
     Args:
         epochs: Passes over the *given* images: a subset of 10 % gets a tenth of the steps. Either this is set or steps.
         steps: The same number of steps whatever the size of the subset.
-        lr: Peak learning rate.
-        warmup: Fraction of the steps.
+        lr, warmup: Peak learning rate, and the fraction of the steps until it.
         pad: Crop padding as a fraction of the side (1/8 is 4 of 32 px).
         evaluations: How often the network is evaluated on its way, the best of which is the best-epoch accuracy.
-        precision: Of the products inside a training step; weights, gradients' sums and evaluation on a CPU stay
-            float32. "auto" is bfloat16 where that is faster (`train.in_bfloat16`), else float32; the other names of
-            PRECISIONS ask for it everywhere.
+        precision: Of the products inside a training step, one of PRECISIONS; "auto": bfloat16 where that is faster.
     """
 
     name: str
@@ -90,10 +87,9 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 def scaled(recipe: str | Recipe, factor: float) -> Recipe:
     """The recipe with its epochs or steps multiplied, evaluated once at the end: for learners inside a selection."""
     recipe = get_recipe(recipe)
-    name = f"{recipe.name} x {factor:g}"
-    if recipe.epochs is None:
-        return replace(recipe, name=name, steps=max(1, round((recipe.steps or 0) * factor)), evaluations=1)
-    return replace(recipe, name=name, epochs=recipe.epochs * factor, evaluations=1)
+    steps = None if recipe.steps is None else max(1, round(recipe.steps * factor))
+    epochs = None if recipe.epochs is None else recipe.epochs * factor
+    return replace(recipe, name=f"{recipe.name} x {factor:g}", steps=steps, epochs=epochs, evaluations=1)
 
 
 def schedule(step: int, total: int, warmup: float) -> float:

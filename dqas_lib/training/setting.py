@@ -21,7 +21,6 @@ class Setting:
         recipe: A name of `RECIPES`, or a `Recipe`.
         device: "cpu", "cuda" (or "cuda:1"), or "auto": CUDA where PyTorch sees it.
         store: Where results are kept and looked for; None keeps nothing.
-        progress: Show bars while something takes long.
 
     Raises:
         InputError: At once, for a network or recipe that is not registered, or a device that is not there.

@@ -4,8 +4,8 @@ The images live on the device as uint8 and are cropped and mirrored there, a bat
 no per-image Python, no synchronization inside a step. Equal settings on the same machine and device give equal results;
 devices differ in the last bits and hence, after many steps, in single predictions.
 
-Trainings with equal seeds start from equal weights. On equally many images they also share the order of the data: the
-positions in every batch, and how each is cropped and mirrored. Other numbers of images are shuffled otherwise.
+Trainings with equal seeds start from equal weights; on equally many images they also share the order of the data, and
+how each image is cropped and mirrored.
 """
 
 import math
@@ -78,14 +78,18 @@ def train(
         after_step: Called with the number of steps done and the network, after each step (for training dynamics).
 
     Raises:
-        InputError: For an empty set, and for weights that do not fit or sum to 0.
+        InputError: For an empty set, or weights that do not fit.
     """
     if not len(images):
         raise InputError("training needs at least one image; got an empty set")
     setting = setting or Setting()
     recipe, device = get_recipe(setting.recipe), torch.device(setting.device)
-    factors = None if weights is None else _relative(weights, len(images)).to(device)
-    reduction = "mean" if factors is None else "none"
+    factors, reduction = None, "mean"
+    if weights is not None:
+        weights = np.asarray(weights, dtype=np.float32)
+        if weights.shape != (len(images),) or not (np.isfinite(weights) & (weights >= 0)).all() or weights.sum() == 0:
+            raise InputError(f"weights must be {len(images)} numbers >= 0 that do not sum to 0")
+        factors, reduction = torch.from_numpy(weights / weights.mean()).to(device), "none"
     batch, total = recipe.batch(len(images)), recipe.total_steps(len(images))
     evaluate_after = {round(total * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)} | {total}
     history: dict[str, list[float]] = {"step": [], "loss": [], "accuracy": []}
@@ -99,10 +103,8 @@ def train(
         labels = torch.from_numpy(images.labels).to(device)
         rng = torch_generator(seed, "training")
         batches, low = shuffled(len(images), batch, rng), in_bfloat16(recipe.precision, device, images.size)
-        what = f"{setting.network} on {len(images):,} images"
-        bar = tqdm(range(total), desc=what, disable=not setting.progress, leave=False)
-        started = time.perf_counter()
-        for step in bar:
+        what, started = f"{setting.network} on {len(images):,} images", time.perf_counter()
+        for step in (bar := tqdm(range(total), desc=what, disable=not setting.progress, leave=False)):
             picks = next(batches).to(device, non_blocking=True)
             x = augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng)
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
@@ -144,14 +146,6 @@ def train(
     )
 
 
-def _relative(weights: np.ndarray, n_images: int) -> Tensor:
-    """(N,) loss weights divided by their mean; InputError unless they are numbers >= 0 that do not sum to 0."""
-    weights = np.asarray(weights, dtype=np.float32)
-    if weights.shape != (n_images,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
-        raise InputError(f"weights must be {n_images} numbers >= 0 that do not sum to 0")
-    return torch.from_numpy(weights / weights.mean())
-
-
 def shuffled(n_images: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Positions, batch by batch, without end: a stream of shuffled passes cut into full batches of one shape."""
     stream = torch.zeros(0, dtype=torch.int64)
@@ -170,10 +164,7 @@ def padded(images: ImageSet, fraction: float, device: torch.device) -> tuple[Ten
 
 
 def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch.Generator) -> Tensor:
-    """(B, H, W, 3) random crops, half of them mirrored, of the `padded` images at (B,) positions, by one gather.
-
-    The random numbers come from a CPU generator: equal on every device.
-    """
+    """(B, H, W, 3) random crops, half of them mirrored, of the `padded` images at (B,) positions; rng is the CPU's."""
     n, device = len(picks), images.device
     offsets = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng)
     rows = offsets[0] + torch.arange(images.shape[1] - 2 * pad)
@@ -224,21 +215,17 @@ def _take_gradients(parameters: list[Tensor]) -> list[Tensor]:
 
 def _optimizer(model: Network, setting: Setting) -> tuple[Update, float]:
     """A step and its peak learning rate: the recipe's SGD, or AdamW for a network that SGD does not train."""
-    recipe, adam_lr = get_recipe(setting.recipe), NETWORKS[setting.network].adam_lr
+    recipe, adam_lr, weights = get_recipe(setting.recipe), NETWORKS[setting.network].adam_lr, model.parameters()
     if adam_lr is not None:
-        return clipped_adamw(model.parameters(), weight_decay=ADAM_DECAY), adam_lr
-    momentum, decay, nesterov = recipe.momentum, recipe.weight_decay, recipe.nesterov
-    return momentum_sgd(model.parameters(), momentum=momentum, weight_decay=decay, nesterov=nesterov), recipe.lr
+        return clipped_adamw(weights, weight_decay=ADAM_DECAY), adam_lr
+    momentum, decay = recipe.momentum, recipe.weight_decay
+    return momentum_sgd(weights, momentum=momentum, weight_decay=decay, nesterov=recipe.nesterov), recipe.lr
 
 
 def in_bfloat16(precision: str, device: torch.device, size: int) -> bool:
-    """Whether a training step computes its products in bfloat16; "auto": where that is faster [ours].
-
-    That is on CUDA, and from BFLOAT16_SIDE pixels on where a CPU has instructions for it (0.7 of the time).
-    """
-    if precision != "auto":
-        return precision == "bfloat16"
-    return device.type == "cuda" or (size >= BFLOAT16_SIDE and native_bfloat16())
+    """Whether a training step computes its products in bfloat16; "auto": where that is faster [ours]."""
+    faster = device.type == "cuda" or (size >= BFLOAT16_SIDE and native_bfloat16())  # such a CPU: 0.7 of the time
+    return faster if precision == "auto" else precision == "bfloat16"
 
 
 @contextmanager

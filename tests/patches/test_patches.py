@@ -1,5 +1,7 @@
 """Importance maps against captum, double autograd and plain loops; exact counts; cut and paste."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -60,9 +62,9 @@ class TestImportance:
 
     def test_closed_form_equals_autograd_route(self, trained, digits):
         images, labels = digits.test.images[:70], digits.test.labels[:70]
-        for targets in (labels, None):
-            ours = maps.activation(trained, images, targets, batch_size=32).maps
-            other = activation_by_autograd(trained, trained.stages, images, targets, batch_size=50)
+        for targets, kind in itertools.product((labels, None), maps.KINDS):
+            ours = maps.activation(trained, images, targets, kind=kind, batch_size=32).maps
+            other = activation_by_autograd(trained, trained.stages, images, targets, kind=kind, batch_size=50)
             assert ours.max() > 0.1
             np.testing.assert_allclose(ours, other, atol=2e-5)
 
@@ -135,6 +137,8 @@ class TestImportance:
     def test_refuses_targets_that_do_not_fit(self, trained, digits):
         with pytest.raises(InputError, match=r"targets must be 2 classes in \[0, 10\)"):
             maps.activation(trained, digits.test.images[:2], np.array([0, 10]))
+        with pytest.raises(InputError, match=r"kind is one of gradcam\+\+, gradcam; got 'cam'"):
+            maps.activation(trained, digits.test.images[:2], kind="cam")
 
     def test_no_images_no_maps(self, trained, digits):
         found = maps.activation(trained, digits.test.images[:0])
