@@ -45,7 +45,8 @@ def test_the_lock_pins_with_hashes_and_names_no_registry():
     entries = re.split(r"\n(?=\S)", LOCK.strip())
     assert len(entries) > 50
     assert all(re.match(r"[\w.-]+==\S+", entry) and "--hash=sha256:" in entry for entry in entries)
-    assert "://" not in LOCK and "--index" not in LOCK
+    assert "://" not in LOCK
+    assert "--index" not in LOCK
 
 
 def test_the_version_has_one_source():

@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 from IPython.display import HTML, display
-from matplotlib import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -52,7 +51,7 @@ def style(scale: float = 1.0) -> dict[Any, Any]:
     return {
         **sns.plotting_context("notebook", scale),
         **sns.axes_style("whitegrid"),
-        "axes.prop_cycle": cycler(color=OKABE_ITO),
+        "axes.prop_cycle": plt.cycler(color=OKABE_ITO),
         "axes.titlesize": 11 * scale,
         "axes.labelsize": 10 * scale,
         "figure.dpi": SHOWN_DPI,
