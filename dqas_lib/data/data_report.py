@@ -34,18 +34,13 @@ class DataReport:
     """What lies in a folder of images and what is made of it.
 
     Args:
-        path: The folder.
-        size, fit, duplicates: As asked for.
-        own_split: Whether train/ and test/ were found.
+        path: The folder; size, fit, duplicates: as asked for; own_split: whether train/ and test/ were found.
         class_names: C names.
-        files: (N,) image files that can be read, by path relative to `path`.
-        labels, test: (N,) int64 and bool.
-        width, height: (N,) int64 pixels, upright.
-        kinds: (N,) format and mode.
-        used: (N,) bool, False for a copy left out.
+        files: (N,) image files that can be read, by path relative to `path`, with labels (int64), test (bool), upright
+            width and height in pixels, kinds (format and mode), and used (False for a copy left out) of each.
         copies: Groups of files with the same bytes.
         faults: Files that cannot be used, and why.
-        others, outside: Number of files that are no pictures, and of pictures beside train/ and test/.
+        others: Number of files that are no pictures; outside: of pictures beside train/ and test/.
         key: Digest of names and contents.
         prepared: The prepared .npz, or None when a class has no training image or the test set is empty.
     """

@@ -7,7 +7,8 @@ here but a `Fault` that says why, so that a caller can list all of them.
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -22,22 +23,18 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 FITS = ("crop", "pad")
 # [ours] a picture that takes more bytes to decode is refused: 100 megapixels in RGB, 25 of a WebP
 DECODING_BYTES = 400_000_000
-# Pillow keeps at most 4 bytes per pixel: twice for a mode that is converted first, three times for transparency
-PIXEL_BYTES = 4
-# a progressive JPEG also keeps 2 for each of 3 coefficients, a WebP three more pictures (measured)
-PROGRESSIVE_BYTES = 6
-WEBP_BYTES = 12
+# Pillow keeps at most 4 bytes per pixel: twice for a mode that is converted first, three times for transparency; a
+# progressive JPEG also keeps 2 for each of 3 coefficients, a WebP three more pictures (measured)
+PIXEL_BYTES, PROGRESSIVE_BYTES, WEBP_BYTES = 4, 6, 12
 # pictures that take more are decoded one at a time, all by one thread: the C library keeps freed memory per thread
 LARGE_BYTES = 32_000_000
-# a member of an archive that is larger is refused unread
-MEMBER_BYTES = 64_000_000
-# a picture is averaged down until it is this many times too large, then resampled: no eye tells it from the exact way
-GAP = 3.0
+MEMBER_BYTES = 64_000_000  # a member of an archive that is larger is refused unread
+GAP = 3.0  # a picture is averaged down until it is this many times too large, then resampled
 CHUNK = 64  # files that a thread takes at a time
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_one_by_one = ThreadPoolExecutor(1, thread_name_prefix="large pictures")
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,9 @@ class Decoded(NamedTuple):
     kind: str
 
 
-def try_decode(name: str, file: BinaryIO, *, size: int, fit: str = "crop") -> Decoded | Fault:
+def try_decode(
+    name: str, file: BinaryIO, *, size: int, fit: str = "crop", large: Executor | None = None
+) -> Decoded | Fault:
     """Decode one picture to (size, size, 3) uint8; a `Fault` in place of any exception, whatever the bytes are [ours].
 
     A picture of that size already is not resampled. Transparent parts become white, 16 bits become 8 by dividing by
@@ -79,9 +78,10 @@ def try_decode(name: str, file: BinaryIO, *, size: int, fit: str = "crop") -> De
         file: Open for reading bytes.
         size: Side in pixels.
         fit: "crop" (the shorter side becomes `size`, the middle is kept) or "pad" (the longer one, the rest is black).
+        large: Decodes pictures of more than LARGE_BYTES.
     """
     try:
-        return _decode(file, size, fit)
+        return _decode(file, size, fit, large)
     except DataError as error:
         return Fault(name, str(error))
     except UnidentifiedImageError:
@@ -92,15 +92,15 @@ def try_decode(name: str, file: BinaryIO, *, size: int, fit: str = "crop") -> De
         return Fault(name, f"cannot be read ({reason_of(error)})")
 
 
-def _decode(file: BinaryIO, size: int, fit: str) -> Decoded:
+def _decode(file: BinaryIO, size: int, fit: str, large: Executor | None) -> Decoded:
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     kind = f"{image.format} {image.mode}"
     # a JPEG more than twice too large is decoded at a half, a quarter or an eighth: a fraction of the time
     drafted = image.draft(None, (2 * size, 2 * size))
     box = drafted[1] if drafted else (0, 0, width, height)
-    if _bytes_to_decode(image, width, height) > LARGE_BYTES:
-        pixels, sideways = _one_by_one.submit(_upright, image, box, size, fit).result()
+    if _bytes_to_decode(image, width, height) > LARGE_BYTES and large is not None:
+        pixels, sideways = large.submit(_upright, image, box, size, fit).result()
     else:
         pixels, sideways = _upright(image, box, size, fit)
     return Decoded(pixels, *((height, width) if sideways else (width, height)), kind)
@@ -109,29 +109,26 @@ def _decode(file: BinaryIO, size: int, fit: str) -> Decoded:
 def _bytes_to_decode(image: Image.Image, width: int, height: int) -> int:
     """Bytes it takes to decode an opened picture of width x height pixels; DataError when that is too much."""
     copies = 3 if "transparency" in image.info else 1 if image.mode in ("RGB", "L") else 2
-    bytes_ = copies * PIXEL_BYTES * image.width * image.height
-    if image.format == "WEBP":
-        bytes_ += WEBP_BYTES * width * height
-    if image.info.get("progressive"):
-        bytes_ += PROGRESSIVE_BYTES * width * height
-    if bytes_ > DECODING_BYTES:
+    more = WEBP_BYTES * (image.format == "WEBP") + PROGRESSIVE_BYTES * bool(image.info.get("progressive"))
+    needed = copies * PIXEL_BYTES * image.width * image.height + more * width * height
+    if needed > DECODING_BYTES:
         raise DataError(
-            f"is {width:,} x {height:,} pixels and would take {bytes_ / 1e6:,.0f} MB to decode, more than the "
+            f"is {width:,} x {height:,} pixels and would take {needed / 1e6:,.0f} MB to decode, more than the "
             f"{DECODING_BYTES / 1e6:,.0f} MB allowed: refused as a decompression bomb; scale it down if it is yours"
         )
-    return bytes_
+    return needed
 
 
-def _upright(
-    image: Image.Image, box: tuple[float, float, float, float], size: int, fit: str
-) -> tuple[np.ndarray, bool]:
+def _upright(image: Image.Image, box: Box, size: int, fit: str) -> tuple[np.ndarray, bool]:
     """Pixels of the square, turned as EXIF says, and whether by a quarter; the picture's memory is free afterwards."""
+    orientation = 1
     try:
         square = _square(image, box, size, fit)
-        orientation = _orientation(image)
+        with suppress(Exception):  # a damaged EXIF block counts as none, as in every viewer
+            orientation = int(image.getexif().get(Base.Orientation, 1))
     finally:
         image.close()
-    if orientation != 1:
+    if 2 <= orientation <= 8:
         exif = Image.Exif()
         exif[Base.Orientation] = orientation
         square.info = {"exif": exif.tobytes()}  # nothing else of it: Pillow would write back what may be damaged
@@ -139,16 +136,7 @@ def _upright(
     return np.asarray(square), 5 <= orientation <= 8
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; a damaged EXIF block counts as none, as in every viewer."""
-    try:
-        orientation = int(image.getexif().get(Base.Orientation, 1))
-    except Exception:
-        return 1
-    return orientation if 1 <= orientation <= 8 else 1
-
-
-def _square(image: Image.Image, box: tuple[float, float, float, float], size: int, fit: str) -> Image.Image:
+def _square(image: Image.Image, box: Box, size: int, fit: str) -> Image.Image:
     """The square of `size` pixels in RGB: the middle of `box`, or all of it with black around it."""
     width, height = box[2:]
     if image.size == (size, size) and width == height == size:
@@ -209,7 +197,7 @@ def decode_all(
     def one(position: int) -> Decoded | Fault:
         try:
             with open_file(names[position]) as file:
-                result = try_decode(names[position], file, size=size, fit=fit)
+                result = try_decode(names[position], file, size=size, fit=fit, large=large)
         except Exception as error:  # a file that is gone or forbidden, a damaged member of an archive
             return Fault(names[position], f"cannot be read ({reason_of(error)})")
         if isinstance(result, Fault):
@@ -217,7 +205,7 @@ def decode_all(
         images[position] = result.pixels
         return result._replace(pixels=empty)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as large:
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow grumbles about is decided above
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return images, in_threads(one, range(len(names)), progress=progress, label=label)

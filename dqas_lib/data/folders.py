@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,12 @@ def examine_folder(
     key = digest(code, PIL.__version__, canonical(settings), canonical(contents))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.resolve().name).strip("-") or "folder"
     prepared = root / "folders" / f"{name}-{size}px-{key}.npz"
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # not there, or damaged
         report = DataReport.from_json(prepared.with_suffix(".json").read_bytes(), path, prepared)
         if report.key == key and prepared.is_file():
             return report
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # not there, or damaged
     report, images = _decode(path, listing, hashes, settings, key, progress=progress)
-    if not (report.counts[0] > 0).all() or not report.counts[1].any():
+    if not report.counts[0].all() or not report.counts[1].any():
         return report
     _write(report, images, prepared)
     return replace(report, prepared=prepared)
@@ -94,69 +93,63 @@ def _list(path: Path) -> _Listing:
         if own_split and not (path / "test").is_dir():
             raise DataError(f"{path} has train/ but no test/: add test/, or put the class folders directly into {path}")
         base = path / "train" if own_split else path
-        found = _Listing(own_split, _class_folders(base))
+        listing = _Listing(own_split, _class_folders(base))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({reason_of(error)}): make it readable") from error
-    if not found.classes:
+    if not listing.classes:
         raise DataError(f"{base} has no class folders: it needs one folder per class, with images in it")
-    label_of = {name: label for label, name in enumerate(found.classes)}
-    for part in ["train", "test"] if own_split else [""]:
-        for relative in sorted(_files(path / part, found.faults)):
-            name = f"{part}/{relative}" if part else relative
-            folder, _, rest = relative.partition("/")
-            fault = _fault_of(path / name)
+    label_of = {name: label for label, name in enumerate(listing.classes)}
+    for part in ("train/", "test/") if own_split else ("",):
+        for relative, fault in sorted(_files(path / part)):
+            folder, slash, _ = relative.partition("/")
             if fault is None:
-                found.others += 1
-            elif fault:
-                found.faults.append(_named(name, fault))
-            elif not rest:
-                found.faults.append(Fault(name, "lies in no class folder, so it has no label: move it into one"))
-            elif folder not in label_of:
-                found.faults.append(Fault(name, f"is of class {folder!r}, which has no folder in train/: add one"))
+                listing.others += 1
+                continue
+            if not fault and not slash:
+                fault = "lies in no class folder, so it has no label: move it into one"
+            elif not fault and folder not in label_of:
+                fault = f"is of class {folder!r}, which has no folder in train/: add one"
+            if fault:
+                name = os.fsencode(part + relative).decode(errors="backslashreplace")  # it may be no text
+                listing.faults.append(Fault(name, fault))
             else:
-                found.files.append(name)
-                found.labels.append(label_of[folder])
-                found.test.append(part == "test")
-    if own_split:
-        beside = [_fault_of(path / name) for name in _files(path, found.faults, skip=("train", "test"))]
-        found.outside = sum(fault is not None for fault in beside)
-        found.others += len(beside) - found.outside
-    return found
+                listing.files.append(part + relative)
+                listing.labels.append(label_of[folder])
+                listing.test.append(part == "test/")
+    beside = [fault for _, fault in _files(path, skip=("train", "test"))] if own_split else []
+    listing.outside = sum(fault is not None for fault in beside)
+    listing.others += len(beside) - listing.outside
+    return listing
 
 
 def _class_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder, hidden ones left out; DataError for one that is no UTF-8."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name))
     for name in names:
         if not _is_text(name):
             raise DataError(f"{folder}: the folder name {os.fsencode(name)!r} is no UTF-8: rename it")
     return names
 
 
-def _files(folder: Path, faults: list[Fault], skip: tuple[str, ...] = ()) -> Iterator[str]:
-    """Files below a folder, by relative path with "/"; hidden folders and those of `skip` at the top are passed over.
+def _files(folder: Path, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
+    """Files below a folder, by relative path with "/", and `_fault_of` each; hidden folders and `skip` are passed over.
 
     A class folder may be a link; links to folders further down are not followed (they may lead in circles): they, and
-    folders that cannot be opened, are added to `faults`.
+    folders that cannot be opened, are faults.
     """
-
-    def closed(error: OSError) -> None:
-        faults.append(_named(os.path.relpath(error.filename, folder) + "/", f"cannot be opened ({error.strerror})"))
-
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if not entry.is_dir():
-                yield entry.name
-            elif not _hidden(entry.name) and entry.name not in skip:
-                for here, folders, files in os.walk(entry.path, onerror=closed):
-                    inside = os.path.relpath(here, folder).replace(os.sep, "/")
-                    folders[:] = sorted(name for name in folders if not _hidden(name))
-                    links = [name for name in folders if os.path.islink(os.path.join(here, name))]
-                    faults += [
-                        _named(f"{inside}/{name}/", "is a link to a folder, which is not followed") for name in links
-                    ]
-                    yield from (f"{inside}/{name}" for name in files)
+    closed: list[OSError] = []
+    for top in sorted(folder.iterdir()):
+        if not top.is_dir():
+            yield top.name, _fault_of(top)
+        elif not _hidden(top.name) and top.name not in skip:
+            for here, folders, files in os.walk(top, onerror=closed.append):
+                inside = os.path.relpath(here, folder).replace(os.sep, "/")
+                folders[:] = sorted(name for name in folders if not _hidden(name))
+                links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+                yield from ((f"{inside}/{name}/", "is a link to a folder, which is not followed") for name in links)
+                yield from ((f"{inside}/{name}", _fault_of(Path(here, name))) for name in files)
+    for error in closed:
+        yield os.path.relpath(error.filename, folder) + "/", f"cannot be opened ({error.strerror})"
 
 
 def _hidden(name: str) -> bool:
@@ -164,16 +157,7 @@ def _hidden(name: str) -> bool:
 
 
 def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _named(name: str, reason: str) -> Fault:
-    """A fault of a file whose name may be no text."""
-    return Fault(os.fsencode(name).decode(errors="backslashreplace"), reason)
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _fault_of(path: Path) -> str | None:
@@ -192,14 +176,11 @@ def _fault_of(path: Path) -> str | None:
 
 def _common_size(path: Path, listing: _Listing) -> int:
     """The side of the first training image of each class if all are equal squares, else 64."""
-    first = dict(reversed(list(zip(listing.labels, listing.files, strict=True))))
+    first = dict(zip(reversed(listing.labels), reversed(listing.files), strict=True))
     sizes = set()
     for name in first.values():
-        try:
-            with Image.open(path / name, formats=FORMATS) as image:
-                sizes.add(image.size)
-        except Exception:  # reported when it is decoded
-            continue
+        with suppress(Exception), Image.open(path / name, formats=FORMATS) as image:  # reported when it is decoded
+            sizes.add(image.size)
     width, height = sizes.pop() if len(sizes) == 1 else (DEFAULT_SIZE, 0)
     return width if width == height and 2 <= width <= LARGEST_SIZE else DEFAULT_SIZE
 
@@ -208,11 +189,9 @@ def _hashes(path: Path, files: list[str], *, progress: bool) -> list[str]:
     """SHA-256 of each file; "" for one that cannot be opened, which is reported when it is decoded."""
 
     def one(name: str) -> str:
-        try:
-            with open(path / name, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return ""
+        with suppress(OSError), open(path / name, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return ""
 
     return in_threads(one, files, progress=progress, label=f"{path.name}: looking for changes")
 
@@ -221,13 +200,9 @@ def _decode(
     path: Path, listing: _Listing, hashes: list[str], settings: dict[str, Any], key: str, *, progress: bool
 ) -> tuple[DataReport, np.ndarray]:
     """The report, and the images of the prepared set: those of training, then those of the test."""
+    label, size, fit = f"{path.name}: reading", settings["size"], settings["fit"]
     images, results = decode_all(
-        listing.files,
-        lambda name: (path / name).open("rb"),
-        size=settings["size"],
-        fit=settings["fit"],
-        progress=progress,
-        label=f"{path.name}: reading",
+        listing.files, lambda name: (path / name).open("rb"), size=size, fit=fit, progress=progress, label=label
     )
     good = [item for item in results if isinstance(item, Decoded)]
     places = np.array([place for place, item in enumerate(results) if isinstance(item, Decoded)], dtype=np.int64)
@@ -263,9 +238,8 @@ def _copies_and_split(
 ) -> tuple[tuple[tuple[str, ...], ...], np.ndarray, np.ndarray]:
     """Groups of files with the same bytes, (N,) bool which files are used, and (N,) bool the test images.
 
-    Of copies that are dropped one stays, a test image if there is one, and none if their classes contradict. Where a
-    test set is drawn, copies of one file fall on one side, so that none leaks; those of several classes on that of
-    training.
+    Of copies that are dropped one stays, a test image if there is one, and none if their classes contradict. Where the
+    test set is drawn, copies of one file fall on one side, so that none leaks: those of several classes into training.
     """
     _, first, group, sizes = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     mixed = np.zeros(len(first), dtype=bool)

@@ -1,6 +1,8 @@
 """The door to all data: a name, a prepared .npz or a folder -> uint8 images, labels, stable ids, class names."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,9 @@ def load_images(
     """Load a data set. All but the first two and the last argument are for a folder of one's own.
 
     Args:
-        source: A name ("digits", "cifar10", "cifar100", "tiny-imagenet", or registered in DATA_SETS), a prepared .npz
-            (data/README.md gives its arrays), or a folder with one folder per class, or with train/ and test/ of that
-            kind; without test/ a fifth of each class, drawn by seed 0, is the test set.
+        source: A name of DATA_SETS ("digits", "cifar10", "cifar100", "tiny-imagenet"), a prepared .npz (data/README.md
+            gives its arrays), or a folder with one folder per class, or with train/ and test/ of that kind; without
+            test/ a fifth of each class, drawn by seed 0, is the test set.
         root: Where prepared sets and downloads live (default: data/).
         size: Side in pixels (default: the files' common size, or 64).
         fit: "crop" keeps the middle square, "pad" the whole picture on black.
@@ -55,7 +57,8 @@ def load_images(
         return (known() if isinstance(known, type) else known).load(root, progress)
     path = _existing(name)
     if path.is_dir():
-        return _folder(path, root, size, fit, on_error, duplicates, mirror, progress)
+        look = partial(examine_folder, path, root, size=size, fit=fit, duplicates=duplicates, progress=progress)
+        return _folder(look, on_error, mirror)
     if path.suffix != ".npz":
         known = ", ".join(DATA_SETS)
         raise InputError(f"unknown data set {name!r}: give one of {known}, a prepared .npz, or an existing folder")
@@ -89,45 +92,30 @@ def data_report(
 
 def _existing(name: str) -> Path:
     """The path of this name; InputError for one that no system could have."""
-    path = Path(name)
     try:
-        path.exists()
+        Path(name).exists()
     except (OSError, ValueError) as error:
-        said = f"{name[:100]!r} is no path ({error.args[-1]})"
-        raise InputError(f"{said}: give a data set, an .npz or a folder") from error
-    return path
+        what = f"{name[:100]!r} is no path ({error.args[-1]})"
+        raise InputError(f"{what}: give a data set, an .npz or a folder") from error
+    return Path(name)
 
 
-def _folder(
-    path: Path,
-    root: Path,
-    size: int | None,
-    fit: str,
-    on_error: str,
-    duplicates: str,
-    mirror: bool,
-    progress: bool,
-    *,
-    again: bool = True,
-) -> DataSet:
-    report = examine_folder(path, root, size=size, fit=fit, duplicates=duplicates, progress=progress)
+def _folder(look: Callable[[], DataReport], on_error: str, mirror: bool) -> DataSet:
+    report = look()
+    where, name = str(report.path), report.path.resolve().name
     if on_error == "stop":
         total, remedy = len(report.files) + len(report.faults), "mend them, or give on_error='skip' to leave them out"
-        refuse_faults(report.faults, total, str(path), remedy)
-    check_classes(report.counts[0], report.class_names, str(path))
+        refuse_faults(report.faults, total, where, remedy)
+    check_classes(report.counts[0], report.class_names, where)
     if report.prepared is None:
-        raise DataError(f"{path}: no image is left for the test set: add images to test/, or more of each class")
+        raise DataError(f"{where}: no image is left for the test set: add images to test/, or more of each class")
     try:
-        data = read_prepared(report.prepared, path.resolve().name)
+        data = read_prepared(report.prepared, name)
     except DataError:  # damaged since it was written: made anew from the files
-        if not again:
-            raise
         report.prepared.unlink(missing_ok=True)
-        return _folder(path, root, size, fit, on_error, duplicates, mirror, progress, again=False)
-    train, test = (
-        replace(part, mirror=bool(mirror), provenance=report.provenance()) for part in (data.train, data.test)
-    )
-    return DataSet(data.name, train, test)
+        data = read_prepared(look().prepared or report.prepared, name)
+    parts = (replace(part, mirror=bool(mirror), provenance=report.provenance()) for part in (data.train, data.test))
+    return DataSet(data.name, *parts)
 
 
 def limited(data: DataSet, per_class: int) -> DataSet:

@@ -56,9 +56,7 @@ class Official:
 
     Args:
         name: What it is loaded by.
-        url: Address of the archive.
-        sha256: Its checksum.
-        counts: How many (training, test) images it holds.
+        url: Address of the archive; sha256: its checksum; counts: how many (training, test) images it holds.
         read: Archive, counts, progress -> the arrays of a prepared data set.
         unpacked: Name of a folder that `read` takes in place of the archive, if it lies in the data folder.
     """
@@ -121,17 +119,13 @@ class _Bounded:
     """A file that refuses what no official archive would send."""
 
     def __init__(self, file: BinaryIO, url: str) -> None:
-        self.file, self.url = file, url
+        self.file, self.url, self.flush = file, url, file.flush
 
     def write(self, block: bytes) -> None:
-        if self.file.tell() + len(block) > DOWNLOAD_BYTES:
-            raise DataError(
-                f"{self.url} sends more than {DOWNLOAD_BYTES:,} bytes: it is not the archive; nothing is kept"
-            )
         self.file.write(block)
-
-    def flush(self) -> None:
-        """Once, at the end."""
+        if self.file.tell() > DOWNLOAD_BYTES:
+            much = f"more than {DOWNLOAD_BYTES:,} bytes"
+            raise DataError(f"{self.url} sends {much}: it is not the archive; nothing is kept")
 
 
 def _download(url: str, path: Path, *, progress: bool, timeout: float) -> None:
@@ -200,8 +194,8 @@ def _cifar(
 
 def read_cifar10(archive: Path, counts: tuple[int, int], progress: bool = False) -> Arrays:
     """Arrays of the official cifar-10-binary.tar.gz."""
-    files = ([f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"])
-    return _cifar(archive, counts, files, "batches.meta.txt", label_bytes=1)
+    batches = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    return _cifar(archive, counts, (batches, ["test_batch.bin"]), "batches.meta.txt", label_bytes=1)
 
 
 def read_cifar100(archive: Path, counts: tuple[int, int], progress: bool = False) -> Arrays:

@@ -42,8 +42,8 @@ def _part(
 ) -> ImageSet:
     labels = arrays[f"{split}_labels"]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        got = f"{labels.shape} {labels.dtype}"
-        raise DataError(f"{path}: {split}_labels must be whole numbers, one per image; got {got}")
+        kind = f"{labels.shape} {labels.dtype}"
+        raise DataError(f"{path}: {split}_labels must be whole numbers, one per image; got {kind}")
     ids = arrays.get(f"{split}_index", np.arange(len(labels), dtype=np.int64))
     if ids.dtype.kind not in "iuU":
         raise DataError(f"{path}: {split}_index must be whole numbers or strings; got {ids.dtype}")
