@@ -22,10 +22,7 @@ SHEET_PIXELS = 2**22  # of one contact sheet: few files, and little memory while
 class Codec:
     """An image format.
 
-    Args:
-        format: Pillow's name of it.
-        quality: 0 to 100; None: lossless.
-        effort: What a lossless WebP spends on being small, 0 to 100.
+    format: Pillow's name; quality: 0 to 100, None: lossless; effort: spent by a lossless WebP on being small, 0 to 100.
     """
 
     format: str
@@ -63,8 +60,7 @@ SHEETS = Codec("WEBP", effort=75)
 def coded(images: ImageSet, codec: Codec) -> tuple[ImageSet, int]:
     """The images after a codec, and their bytes as one file each: the control that costs no method at all.
 
-    Raises:
-        InputError: For a lossless JPEG, which Pillow does not write.
+    InputError for a lossless JPEG, which Pillow does not write.
     """
     if codec.format == "JPEG" and codec.quality is None:
         raise InputError("JPEG is not lossless: give a quality from 1 to 95")

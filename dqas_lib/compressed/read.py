@@ -70,8 +70,7 @@ def open_compressed(
 ) -> CompressedSet:
     """Open a compressed set: check every file, reconstruct the dropped patches.
 
-    Raises:
-        DataError: Naming the file, when one is missing, damaged, or from a newer version of this library.
+    DataError names the file that is missing, damaged, or from a newer version of this library.
     """
     try:
         return _open(whole_set(Path(path)), device, transform, progress)

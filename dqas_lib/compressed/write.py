@@ -42,21 +42,17 @@ def save_compressed(
 ) -> Path:
     """Write a compressed set; gives its folder.
 
-    Args:
-        path: The folder; one that exists is replaced only with `overwrite`, and if it is a compressed set.
-        images: As they are trained on, dropped patches reconstructed; only kept patches are written.
-        kept: (N, G) bool; None: everything.
-        autoencoder: What reconstructed the dropped patches.
-        settings: Plain values, kept in the manifest.
-        overwrite: See `path`.
+    InputError for masks that do not fit and dropped patches without an autoencoder; DataError for a full or locked disk.
 
-    Raises:
-        InputError: When the path exists, masks do not fit, or patches are dropped and there is no autoencoder.
-        DataError: When it cannot be written.
+    Args:
+        path: The folder; InputError if it exists, unless `overwrite` is given and it is a compressed set.
+        images: As they are trained on, dropped patches reconstructed; only kept patches are written.
+        kept: (N, G) bool; None: everything. autoencoder: what reconstructed the dropped patches.
+        settings: Plain values, kept in the manifest.
     """
     path = Path(path)
-    if whole_set(path) != path:
-        os.rename(whole_set(path), path)
+    if (old := whole_set(path)) != path:
+        os.rename(old, path)
     if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
         what = "is no compressed set" if overwrite else "exists already"
         raise InputError(f"{path} {what}: give another path" + ("" if overwrite else ", or overwrite=True"))

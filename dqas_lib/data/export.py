@@ -22,11 +22,7 @@ def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False)
 
     Class folders have the names of the classes where a file system can hold them, else their number and what can be
     kept of the name; files are named by id, or by place and id where ids are texts. The folder is complete when it
-    appears. Gives its path.
-
-    Raises:
-        InputError: When it exists.
-        DataError: When it cannot be written.
+    appears. Gives its path. InputError when it exists, DataError when it cannot be written.
     """
     path = Path(path)
     if path.exists():

@@ -39,13 +39,8 @@ def examine_folder(
 ) -> DataReport:
     """Look at every file of a folder, write the prepared set, and report; a folder seen before is only hashed.
 
-    Args:
-        path: A folder of class folders, or of train/ and test/ with those. Unreadable files are reported, not raised.
-        root: The data folder; the rest as in `load_images`.
-
-    Raises:
-        InputError: For an option that cannot be used.
-        DataError: For a folder without classes.
+    path: A folder of class folders, or of train/ and test/ with those; root: the data folder; the rest as in
+    `load_images`. Unreadable files are reported; DataError for a folder without classes, InputError for an option.
     """
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if size is not None and not (whole and 2 <= size <= LARGEST_SIZE):

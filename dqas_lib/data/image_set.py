@@ -22,17 +22,15 @@ from dqas_lib.data.splits import stratified
 class ImageSet:
     """Labeled images of one size.
 
+    InputError when shapes, types or ids disagree.
+
     Args:
         images: (N, H, W, 3) uint8.
         labels: (N,) int64 in [0, C).
         ids: (N,) int64 or str, unique, stable.
-        class_names: C names.
-        name: The data set's.
+        class_names: C names; name: the data set's.
         mirror: Whether a mirrored image is still of its class; training mirrors images only then (no digits).
         provenance: Where the images came from, files left out included, as plain JSON values.
-
-    Raises:
-        InputError: When shapes, types or ids disagree.
     """
 
     images: np.ndarray

@@ -78,10 +78,8 @@ def data_report(
 ) -> DataReport:
     """What lies in a folder of one's own and what `load_images` would make of it; arguments as there.
 
-    Nothing is decoded twice: `load_images` with the same arguments uses what was found here.
-
-    Raises:
-        InputError: For an option that cannot be used or a path that is no folder.
+    Nothing is decoded twice: `load_images` with the same arguments uses what was found here. InputError for an option
+    that cannot be used or a path that is no folder.
     """
     path = _existing(str(path))
     if not path.is_dir():

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from layouts import cifar10_archive, cifar100_archive, cifar_records, put_official, site, tar_gz, zip_folder
 from PIL import Image
-from places import REPOSITORY
 
-import dqas_lib
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.data import official as archives
 from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
@@ -317,13 +315,3 @@ def test_a_data_set_of_ones_own_is_loaded_by_its_name(blobs, tmp_path, monkeypat
     assert asked == [(tmp_path, False)]
     with pytest.raises(InputError, match="give one of digits, cifar10, cifar100, tiny-imagenet, colors, a prepared"):
         load_images("no such colors", root=tmp_path)
-
-
-def test_the_data_set_of_the_readme_can_be_loaded(monkeypatch):
-    monkeypatch.setattr(DATA_SETS, "_items", dict(DATA_SETS._items))
-    text = (REPOSITORY / "data" / "README.md").read_text()
-    lines = text.split("```python\nimport numpy as np\nimport dqas_lib as dqas\n")[1].split("```")[0]
-    names: dict[str, object] = {"np": np, "dqas": dqas_lib}
-    exec(lines, names)
-    assert names["images"].train.class_counts.tolist() == [80, 80]
-    assert names["images"].name == "stripes"
