@@ -42,7 +42,7 @@ def save_compressed(
 ) -> Path:
     """Write a compressed set; gives its folder.
 
-    InputError for masks that do not fit and dropped patches without an autoencoder; DataError for a full or locked disk.
+    InputError for masks that do not fit or dropped patches without autoencoder; DataError for a full or locked disk.
 
     Args:
         path: The folder; InputError if it exists, unless `overwrite` is given and it is a compressed set.
