@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.ndimage import correlate1d
 
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.core.checks import number, whole_number
@@ -18,16 +19,12 @@ from dqas_lib.training.contrastive import contrastive_embedding
 class ADQ:
     """Adaptive Dataset Quantization [Li et al., AAAI 2025].
 
-    Definition: bin n of a class has a representativeness score Rep_n (its mean texture level), a diversity score Div_n
-    (from contrastive embeddings) and the importance I_n = Rep_n + Div_n, both normalized; with N(n) images in the bin,
-    r_n = alpha I_n + (1 - alpha) N(n) / sum N, and q_n is proportional to r_n N(n), drawn uniformly. Normalized to the
-    budget: sum_n q_n is the class's share of B exactly [ours: the paper rounds each q_n down; its code applies the
-    weights of ten bins to slices of one].
-
-    Texture level: mean of |Sobel_x| / 2 + |Sobel_y| / 2 of the gray image [ADQ]. Div_n: 1 minus the mean cosine of two
-    images of the bin [ours: the code takes the inverse of the mean, which has a pole]. Scores are divided by their sum
-    over the class's bins, I by 2, so that both parts of r sum to 1 [ours]. alpha: 0.5 [ours].
-    Needs: labels, features, network (it trains a contrastive one). Cost: DQ's, and `steps` contrastive steps.
+    Definition: q_n images are drawn uniformly from bin n of N(n) images, in proportion to r_n N(n), with
+    r_n = alpha I_n + (1 - alpha) N(n) / sum N and the importance I_n = (Rep_n + Div_n) / 2. Rep_n: mean texture level
+    [ADQ]. Div_n: 1 minus the mean cosine of two images in a contrastive embedding [ours: the code takes the inverse of
+    the mean, which has a pole]. Both are divided by their sum over the class's bins, and q_n sums to the class's share
+    of the budget [ours: the paper rounds each q_n down; its code applies the weights of ten bins to slices of one].
+    alpha: 0.5 [ours]. Needs: labels, features, network. Cost: DQ's, and `steps` contrastive steps.
     """
 
     name: ClassVar[str] = "adq"
@@ -44,10 +41,8 @@ class ADQ:
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: bin, rank; representativeness, diversity (C, n_bins), quota (C, n_bins)."""
         pool.check(self)
-        images, bins = pool.images, pool.bins(self.n_bins)
-        sizes = images.class_counts
-        counts = largest_remainder(sizes, budget, caps=sizes)
-        texture = texture_level(images.images)
+        images, bins, sizes = pool.images, pool.bins(self.n_bins), pool.images.class_counts
+        counts, texture = largest_remainder(sizes, budget, caps=sizes), texture_level(images.images)
 
         def embed() -> dict[str, np.ndarray]:
             ordered = images.take(pool.by_id)
@@ -55,21 +50,19 @@ class ADQ:
             return {"z": z[np.argsort(pool.by_id)]}
 
         embedding = pool.stage("contrastive", {"steps": self.steps}, embed, (contrastive_embedding,))["z"]
-        shape = (images.n_classes, self.n_bins)
-        rep, div, quota = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64)
-        for label in np.flatnonzero(sizes):
+        rep, div = np.zeros((2, images.n_classes, self.n_bins))
+        quota = np.zeros(rep.shape, dtype=np.int64)
+        for label in np.flatnonzero(sizes).tolist():
             inside = [np.flatnonzero((images.labels == label) & (bins.bin == n)) for n in range(self.n_bins)]
-            rep[label] = [texture[bin_].mean() if len(bin_) else 0 for bin_ in inside]
-            div[label] = [diversity(embedding[bin_]) for bin_ in inside]
-            in_bin = np.array([len(bin_) for bin_ in inside])
+            rep[label] = [texture[rows].mean() if len(rows) else 0 for rows in inside]
+            div[label] = [diversity(embedding[rows]) for rows in inside]
+            in_bin = np.array([len(rows) for rows in inside])
             shares = in_bin * sampling_ratios(rep[label], div[label], in_bin, self.alpha)
-            first = generator(pool.seed, "adq", int(label), "remainders").permutation(self.n_bins)
+            first = generator(pool.seed, "adq", label, "remainders").permutation(self.n_bins)
             quota[label][first] = largest_remainder(shares[first], int(counts[label]), caps=in_bin[first])
         # one bin at a time, so that each draws from a stream of its own
-        positions = [
-            draw_from_bins(pool, bins, np.flatnonzero(bins.bin == n), quota[:, n], use=f"adq {n}")
-            for n in range(self.n_bins)
-        ]
+        inside = [np.flatnonzero(bins.bin == n) for n in range(self.n_bins)]
+        positions = [draw_from_bins(pool, bins, rows, quota[:, n], use=f"adq {n}") for n, rows in enumerate(inside)]
         trace = {"bin": bins.bin, "rank": bins.rank, "representativeness": rep, "diversity": div, "quota": quota}
         return Choice(np.concatenate(positions), trace=trace)
 
@@ -79,11 +72,8 @@ def texture_level(images: np.ndarray) -> np.ndarray:
     levels = np.empty(len(images))
     for start in range(0, len(images), 1024):
         gray = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
-        x = np.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
-        down, right = x[:, 2:] - x[:, :-2], x[:, :, 2:] - x[:, :, :-2]
-        sobel_y = 2 * down[:, :, 1:-1] + (down[:, :, :-2] + down[:, :, 2:])
-        sobel_x = 2 * right[:, 1:-1] + (right[:, :-2] + right[:, 2:])
-        levels[start : start + 1024] = 0.5 * (np.abs(sobel_y) + np.abs(sobel_x)).mean(axis=(1, 2))
+        down, right = (correlate1d(correlate1d(gray, [-1, 0, 1], axis), [1, 2, 1], 3 - axis) for axis in (1, 2))
+        levels[start : start + 1024] = 0.5 * (np.abs(down) + np.abs(right)).mean(axis=(1, 2))
     return levels
 
 

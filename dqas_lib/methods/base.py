@@ -1,8 +1,7 @@
 """What a selection method is, the registry of them, and what many of them share.
 
-A method is any object with a `name` and `select(pool, budget)`. The kit's own are frozen dataclasses: their fields are
-their options, so they can be read, compared and written into a result's provenance, and a mistyped option is an error.
-Many of them say only what is their own: `ScoreMethod` a score per image, `GroupMethod` how to pick within a class.
+A method is any object with a `name` and `select(pool, budget)`. The kit's own are frozen dataclasses, whose fields are
+their options. Many say only what is their own: `ScoreMethod` a score per image, `GroupMethod` how to pick in a class.
 """
 
 import dataclasses
@@ -22,8 +21,6 @@ from dqas_lib.core.seeds import generator
 from dqas_lib.pool import Pool
 
 BALANCES = ("proportional", "equal", "free")
-
-Pick = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +44,9 @@ class Method(Protocol):
     @property
     def name(self) -> str:
         """What registries, tables and plots call it."""
-        ...
 
     def select(self, pool: Pool, budget: int) -> "Choice | np.ndarray":
         """Select `budget` distinct positions, 1 <= budget <= N: as a `Choice`, or the positions alone."""
-        ...
 
 
 METHODS: Registry[Any] = Registry("method")
@@ -59,13 +54,10 @@ register = METHODS.register
 
 
 def get_method(method: str | Method | Any) -> Method:
-    """A method by its registered name, with its default options, or the given object.
-
-    InputError for an unknown name, a class in place of an object, or an object without `name` and `select`.
-    """
+    """A method by its registered name, with its default options, or the given object; InputError for anything else."""
     if isinstance(method, str):
-        found = METHODS[method]
-        return found() if isinstance(found, type) else found
+        known = METHODS[method]
+        return known() if isinstance(known, type) else known
     if isinstance(method, type):
         raise InputError(f"{method.__name__} is a class: give an object of it, {method.__name__}()")
     name, select = (getattr(method, part, None) for part in ("name", "select"))
@@ -78,11 +70,7 @@ def get_method(method: str | Method | Any) -> Method:
 
 
 def options(method: Any) -> dict[str, Any]:
-    """A method's name and options as plain values, for store keys and provenance.
-
-    An option that is itself an object with options, such as `Curves()` in DQAS, stands there as its own name (else its
-    class's) and options.
-    """
+    """A method's name and options, and those of objects among the options, as plain values: for keys and provenance."""
     name = getattr(method, "name", type(method).__name__)
     if not dataclasses.is_dataclass(method):
         return {"name": name, "class": type(method).__qualname__}
@@ -140,10 +128,7 @@ def quotas(pool: Pool, budget: int, balance: str) -> np.ndarray:
 
 
 def groups(pool: Pool, budget: int, balance: str) -> list[tuple[np.ndarray, int]]:
-    """(positions, how many to select of them) of every class, or of all images with balance "free".
-
-    Positions are in the order of the ids, so that "ties to the lowest position" means "to the lowest id".
-    """
+    """(positions in the order of the ids, how many to select) of every class, or of all images with balance "free"."""
     if balance == "free":
         return [(pool.by_id, budget)]
     counts = quotas(pool, budget, balance)
@@ -151,22 +136,23 @@ def groups(pool: Pool, budget: int, balance: str) -> list[tuple[np.ndarray, int]
     return [(pool.by_id[labels == label], int(count)) for label, count in enumerate(counts) if count]
 
 
-def in_each_group(pool: Pool, budget: int, balance: str, pick: Pick) -> np.ndarray:
-    """Positions selected group by group: pick(members, count) gives `count` places within `members`."""
-    return np.concatenate([members[pick(members, count)] for members, count in groups(pool, budget, balance)])
-
-
 def by_score(pool: Pool, scores: np.ndarray, budget: int, balance: str) -> np.ndarray:
     """Positions of the images with the largest (N,) scores, per class or over all; ties to the lowest id."""
-    return in_each_group(pool, budget, balance, lambda rows, count: np.argsort(-scores[rows], kind="stable")[:count])
+    each = groups(pool, budget, balance)
+    return np.concatenate([rows[np.argsort(-scores[rows], kind="stable")[:count]] for rows, count in each])
+
+
+def option(default: Any, check: Callable[[str, Any], object]) -> Any:
+    """An option of a `GroupMethod`; as one is made, check(name, value) raises InputError for a wrong value."""
+    return field(default=default, metadata={"check": check})
 
 
 @dataclass(frozen=True)
 class GroupMethod:
-    """A method that selects within each class, or with balance "free" within all images. Subclasses give `picker`.
+    """A method that selects within each class, or with balance "free" within all images. Subclasses give `pick`.
 
-    balance: images per class, "proportional" to its size, "equal", or "free" (whatever the picks come to). As a class
-    is made it gets its `name` and `needs`: `class Herding(GroupMethod, name="herding", needs=("features",))`.
+    balance: images per class, "proportional" to its size, "equal", or "free" (whatever the picks come to).
+    A class says its name and needs as it is made: `class Herding(GroupMethod, name="herding", needs=("features",))`.
     """
 
     name: ClassVar[str] = ""
@@ -179,15 +165,19 @@ class GroupMethod:
 
     def __post_init__(self) -> None:
         one_of("balance", self.balance, BALANCES)
+        for item in dataclasses.fields(self):
+            if "check" in item.metadata:
+                item.metadata["check"](item.name, getattr(self, item.name))
 
-    def picker(self, pool: Pool) -> Pick:
-        """Function of (positions, count) that gives `count` places within these positions, in the order picked."""
+    def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
+        """`count` places within these positions, in the order picked."""
         raise NotImplementedError
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""
         pool.check(self)
-        return Choice(in_each_group(pool, budget, self.balance, self.picker(pool)))
+        each = groups(pool, budget, self.balance)
+        return Choice(np.concatenate([rows[self.pick(pool, rows, count)] for rows, count in each]))
 
 
 @dataclass(frozen=True)
@@ -207,20 +197,19 @@ class ScoreMethod(GroupMethod):
 
 def draw_within_classes(pool: Pool, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
     """counts[c] candidates of each class c, uniformly; depends on the images' ids, not on their order."""
-    images, selected = pool.images, []
-    for label, count in enumerate(counts):
-        members = _by_id(pool, candidates[images.labels[candidates] == label])
-        selected.append(generator(pool.seed, use, label).permutation(members)[:count])
-    return np.concatenate(selected)
+    candidates = candidates[np.argsort(pool.images.ids[candidates], kind="stable")]
+    members = [candidates[pool.images.labels[candidates] == label] for label in range(len(counts))]
+    draws = [generator(pool.seed, use, label).permutation(rows) for label, rows in enumerate(members)]
+    return np.concatenate([rows[:count] for rows, count in zip(draws, counts, strict=True)])
 
 
 def draw_from_bins(pool: Pool, bins: Bins, candidates: np.ndarray, counts: np.ndarray, *, use: str) -> np.ndarray:
     """counts[c] candidates of each class c, in equal shares from its bins, uniformly within a bin.
 
-    Every bin draws from a stream of its own (the public DQ code seeds every bin alike, so that the same ranks are
-    drawn from each); which bins give a remainder is drawn too.
+    Every bin draws from a stream of its own (public DQ code: the same for all); which give a remainder is drawn too.
     """
     selected = [np.zeros(0, dtype=np.int64)]
+    candidates = candidates[np.argsort(pool.images.ids[candidates], kind="stable")]
     for label in np.flatnonzero(counts).tolist():
         members = candidates[pool.images.labels[candidates] == label]
         sizes = np.bincount(bins.bin[members], minlength=bins.n_bins)
@@ -228,10 +217,6 @@ def draw_from_bins(pool: Pool, bins: Bins, candidates: np.ndarray, counts: np.nd
         quota = np.empty_like(sizes)
         quota[first] = largest_remainder(sizes[first], int(counts[label]), caps=sizes[first])
         for number in np.flatnonzero(quota).tolist():
-            inside = _by_id(pool, members[bins.bin[members] == number])
+            inside = members[bins.bin[members] == number]
             selected.append(generator(pool.seed, use, label, number).permutation(inside)[: quota[number]])
     return np.concatenate(selected)
-
-
-def _by_id(pool: Pool, positions: np.ndarray) -> np.ndarray:
-    return positions[np.argsort(pool.images.ids[positions], kind="stable")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.methods.base import GroupMethod, Pick, register
+from dqas_lib.methods.base import GroupMethod, register
 from dqas_lib.methods.cal import nearest_neighbors
 from dqas_lib.methods.greedy import greedy
 from dqas_lib.pool import Pool
@@ -16,12 +16,11 @@ from dqas_lib.pool import Pool
 class BGFDQ(GroupMethod, name="bgfdq", needs=("features",)):
     """Bin-generation-free dataset quantization's neighbor-aware selection [Deng et al., CVPR 2026; details ours].
 
-    Definition: within a class, find every image's k nearest neighbors; take the image that covers most of what is not
-    covered yet (itself and its neighbors), and so on; when all is covered, begin again with what is not selected. The
-    paper says "k-nearest neighbors", "coverage" and "redundancy removed"; the greedy cover, k = n/B - 1 rounded up (so
-    that B images could just cover the class) and ties to the image closest to its neighbors are [ours].
-    Its other half, a fraction of dropped patches per image by semantic offset, is an option of `dqas_lib.patches`.
-    neighbors: k, or None for the rule above. Needs: features. Cost: O(n^2 d) in blocks, then O(n) per pick.
+    Definition: per class, pick the image that with its k nearest neighbors covers most of what is not covered yet, ties
+    to the image closest to its neighbors; when all is covered, begin again with what is not selected. The paper says
+    "k-nearest neighbors", "coverage", "redundancy removed"; the greedy cover is [ours]. neighbors: k, or None for
+    n/B - 1 rounded up, so that B images could just cover the class [ours]. Its other half, dropped patches per image by
+    semantic offset, is in `dqas_lib.patches`. Needs: features. Cost: O(n^2 d), then O(n) per pick.
     """
 
     neighbors: int | None = None
@@ -31,11 +30,9 @@ class BGFDQ(GroupMethod, name="bgfdq", needs=("features",)):
         if self.neighbors is not None and self.neighbors < 1:
             raise InputError(f"neighbors must be at least 1, or None; got {self.neighbors!r}")
 
-    def picker(self, pool: Pool) -> Pick:
-        """See `GroupMethod.picker`."""
-        return lambda members, count: greedy_cover(
-            pool.features[members], self.neighbors or max(1, -(-len(members) // count) - 1), count
-        )
+    def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
+        """See `GroupMethod.pick`."""
+        return greedy_cover(pool.features[rows], self.neighbors or max(1, -(-len(rows) // count) - 1), count)
 
 
 def greedy_cover(features: np.ndarray, k: int, n_picks: int) -> np.ndarray:

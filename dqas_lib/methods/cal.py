@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dqas_lib.core.checks import whole_number
-from dqas_lib.methods.base import ScoreMethod, register
+from dqas_lib.methods.base import ScoreMethod, option, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
 from dqas_lib.training.probabilities import log_softmax
@@ -18,17 +18,12 @@ _BLOCK = 512
 class Cal(ScoreMethod, name="cal", needs=("features", "logits")):
     """Contrastive Active Learning [Margatina et al., EMNLP 2021, Algorithm 1].
 
-    Definition: the largest (1/k) sum over the k nearest neighbors i in feature space of KL(p_i | p_x). The neighbors
-    are looked for among all images (here all are labeled), the image itself left out. neighbors: k = 10 [Cal].
-    Needs: features (unit), logits. Cost: O(N^2 d) in blocks of O(N) memory.
-    (Public code picks the lowest divergence.)
+    Definition: the largest mean over the k nearest other images i, by cosine and of any class, of KL(p_i | p_x).
+    neighbors: k = 10 [Cal]. (Public code picks the lowest divergence.)
+    Needs: features, logits. Cost: O(N^2 d) in blocks of O(N) memory.
     """
 
-    neighbors: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("neighbors", self.neighbors)
+    neighbors: int = option(10, whole_number)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) mean divergences in nats."""

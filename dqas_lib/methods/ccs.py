@@ -1,12 +1,13 @@
 """CCS: coverage-centric selection, the same number from every stratum of difficulty."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import Choice, GroupMethod, groups, register
+from dqas_lib.methods.base import Choice, GroupMethod, groups, option, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.dynamics import area_under_margin
 
@@ -16,23 +17,17 @@ from dqas_lib.training.dynamics import area_under_margin
 class CCS(GroupMethod, name="ccs", needs=("labels", "dynamics")):
     """Coverage-centric Coreset Selection [Zheng et al., ICLR 2023, Algorithm 1].
 
-    Definition: leave out the fraction `hard` of the hardest images (mislabeled ones are among them), cut the range of
-    the difficulty into `strata` intervals of equal width, and divide the budget equally over them, beginning with the
-    smallest: what a stratum cannot give goes to the rest. Uniform within a stratum. Difficulty: minus the area
-    under the margin. hard: 0.3 at 10 % of CIFAR-10 [CCS], less at larger ratios; never so much that too few images are
-    left. Over all classes at once as in the paper; balance "proportional" or "equal" does it class by class.
+    Definition: leave out the fraction `hard` of the hardest images (mislabeled ones are among them; never so many that
+    too few are left), cut the range of the difficulty, minus the area under the margin, into `strata` intervals of
+    equal width, and draw equal numbers from them, uniformly. hard: 0.3 at 10 % of CIFAR-10 [CCS], less at larger
+    ratios. Over all classes at once as in the paper; balance "proportional" or "equal" does it class by class.
     Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
     """
 
     balance: str = "free"
-    hard: float = 0.3
-    strata: int = 50
+    hard: float = option(0.3, partial(number, low=0, high=1, ends="[)"))
+    strata: int = option(50, whole_number)
     checkpoints: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("hard", self.hard, 0, 1, ends="[)")
-        whole_number("strata", self.strata)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: score (N,), the difficulty."""
@@ -48,10 +43,9 @@ class CCS(GroupMethod, name="ccs", needs=("labels", "dynamics")):
 
 
 def stratified(scores: np.ndarray, n_picks: int, strata: int, rng: np.random.Generator) -> np.ndarray:
-    """`n_picks` positions: the range of the scores cut into `strata` equal intervals, equal numbers from each.
+    """`n_picks` positions, equal numbers from each of `strata` equal intervals of the scores.
 
-    Strata are served from the smallest to the largest, each with an equal part of what is left of the budget, so a
-    small stratum is taken whole and its rest goes to the larger ones.
+    The smallest stratum is served first, each with an equal part of what is left: what it lacks goes to the rest.
     """
     low, width = scores.min(), (scores.max() - scores.min()) / strata
     stratum = np.minimum(((scores - low) / width).astype(np.int64), strata - 1) if width > 0 else np.zeros(len(scores))

@@ -1,17 +1,19 @@
 """DeepFool: the images that the smallest change of pixels carries over the decision boundary."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dqas_lib.core.checks import number, whole_number
-from dqas_lib.methods.base import ScoreMethod, register
+from dqas_lib.methods.base import ScoreMethod, option, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.networks import Network
 from dqas_lib.training.train import threads, train
+
+_BATCH = 256
 
 
 @register
@@ -19,62 +21,42 @@ from dqas_lib.training.train import threads, train
 class DeepFool(ScoreMethod, name="deepfool", needs=("network",)):
     """DeepFool [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2].
 
-    Definition: the smallest L2 norm of a perturbation of the pixels that changes the network's prediction. From x, go
-    to the nearest of the linearized boundaries, |f_k - f_top| / |grad f_k - grad f_top|, until the prediction
-    changes. rivals: how many other classes are looked at, the likeliest first [ours: 4; DeepFool: all]; steps: at most
-    so many; overshoot: what is added to go beyond the boundary, as a fraction of the way. Needs: network.
-    Cost: (rivals + 1) backward passes per step over the images that still resist.
+    Definition: the smallest L2 norm of a perturbation of the pixels that changes the network's prediction: from x, go
+    to the nearest linearized boundary, |f_k - f_top| / |grad f_k - grad f_top|, until it changes. rivals: how many
+    other classes are looked at, the likeliest first [ours: 4; DeepFool: all]; steps: at most so many; overshoot: way
+    beyond the boundary, as a fraction. Needs: network. Cost: rivals backward passes per step and resisting image.
     """
 
-    rivals: int = 4
-    steps: int = 10
-    overshoot: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("rivals", self.rivals)
-        whole_number("steps", self.steps)
-        number("overshoot", self.overshoot, 0)
+    rivals: int = option(4, whole_number)
+    steps: int = option(10, whole_number)
+    overshoot: float = option(0.02, partial(number, low=0))
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) minus the norms in gray levels."""
-        settings: dict[str, Any] = {"rivals": self.rivals, "steps": self.steps, "overshoot": self.overshoot}
+        settings = {"rivals": self.rivals, "steps": self.steps, "overshoot": self.overshoot}
+        device = torch.device(pool.setting.device)
 
         def compute() -> dict[str, np.ndarray]:
             images, norms = pool.images.images[pool.by_id], np.empty(len(pool.images))
-            with threads(pool.setting.network, torch.device(pool.setting.device)):
-                norms[pool.by_id] = perturbation_norms(pool.trained, images, device=pool.setting.device, **settings)
+            with threads(pool.setting.network, device):
+                norms[pool.by_id] = perturbation_norms(
+                    pool.trained, images, self.rivals, self.steps, self.overshoot, device
+                )
             return {"norm": norms}
 
         return -pool.stage("deepfool", settings, compute, (train, perturbation_norms))["norm"]
 
 
 def perturbation_norms(
-    network: Network,
-    images: np.ndarray,
-    *,
-    rivals: int,
-    steps: int,
-    overshoot: float,
-    device: str | torch.device = "cpu",
-    batch_size: int = 256,
+    network: Network, images: np.ndarray, rivals: int, steps: int, overshoot: float, device: str | torch.device = "cpu"
 ) -> np.ndarray:
     """(N,) L2 norms, in gray levels of 0 ... 255, of the perturbations that change the prediction of uint8 images.
 
     Infinite for a network of one class. An image that resists after `steps` steps gets the norm reached so far.
     """
     network.eval()
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        blocks = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-        return np.concatenate(
-            [_of_batch(network, torch.from_numpy(block).to(device), rivals, steps, overshoot) for block in blocks]
-        )
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+    batches = (torch.from_numpy(images[start : start + _BATCH]).to(device) for start in range(0, len(images), _BATCH))
+    return np.concatenate([_of_batch(network, batch, rivals, steps, overshoot) for batch in batches])
 
 
 def _of_batch(network: Network, images: Tensor, rivals: int, steps: int, overshoot: float) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Methods that select what was hard while a network was trained: Forgetting, GraNd, EL2N."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import Choice, ScoreMethod, by_score, register
+from dqas_lib.methods.base import Choice, ScoreMethod, by_score, option, register
 from dqas_lib.pool import Pool
 from dqas_lib.training.dynamics import forgetting_events
 
@@ -17,10 +18,8 @@ class Forgetting(ScoreMethod, name="forgetting", needs=("labels", "dynamics")):
     """Forgetting events [Toneva et al., ICLR 2019].
 
     Definition: the most changes from right to wrong between one checkpoint of the training and the next; an image that
-    was never right counts as most forgotten. Counts are small whole numbers, so most images tie: ties are drawn by the
-    seed [ours; the order of the file would be a choice of its own]. checkpoints: how often training is looked at.
+    was never right counts as most forgotten (public code: as least). Most tie: ties are drawn by the seed [ours].
     Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
-    (Public code gives never-learned images 0, the minimum.)
     """
 
     checkpoints: int = 20
@@ -43,13 +42,8 @@ class Forgetting(ScoreMethod, name="forgetting", needs=("labels", "dynamics")):
 class _EarlyScore(ScoreMethod, needs=("labels", "dynamics")):
     """The mean of a score of the dynamics, named as the method, over networks trained for a short time."""
 
-    networks: int = 3
-    early: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("networks", self.networks)
-        number("early", self.early, 0, 1, ends="(]")
+    networks: int = option(3, whole_number)
+    early: float = option(0.2, partial(number, low=0, high=1, ends="(]"))
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) mean over the networks."""
@@ -62,9 +56,8 @@ class _EarlyScore(ScoreMethod, needs=("labels", "dynamics")):
 class GraNd(_EarlyScore, name="grand"):
     """GraNd, the gradient norm [Paul et al., NeurIPS 2021, Definition 2.1].
 
-    Definition: the largest E |gradient of the loss at x|, over networks trained for a short time. Here the gradient of
-    the last layer, |softmax - onehot| sqrt(1 + |h|^2) [as DeepCore], read image by image, so that a last batch of
-    another size changes nothing; `networks` trainings of `early` times the recipe [ours: a short schedule of its own].
+    Definition: the largest E |gradient of the loss at x|, of the last layer: |softmax - onehot| sqrt(1 + |h|^2) [as
+    DeepCore], over `networks` trainings of `early` times the recipe [ours: a short schedule of its own].
     Needs: labels, dynamics. Cost: networks * early trainings and as many passes over the images.
     """
 

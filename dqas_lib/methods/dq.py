@@ -1,7 +1,6 @@
 """Dataset Quantization: recursive GraphCut bins, and a uniform draw from every bin."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from dqas_lib.methods.base import Choice, draw_from_bins, register
 from dqas_lib.methods.greedy import greedy_graph_cut_gradients
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import extract
-from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.train import train
 
 SPACES = ("features", "gradients")
@@ -25,13 +23,10 @@ class DQ:
     """Dataset Quantization's selection [DQ, ICCV 2023].
 
     Definition: cut each class into n_bins GraphCut bins, each filled greedily from what the earlier bins left, and draw
-    the same fraction of every bin uniformly. Needs: labels, features. Cost: the bins, O(N d) memory and about
-    N times a small matrix-vector product. Whole numbers by largest remainder, first among classes, then among the bins
-    of a class, so that the counts sum to B exactly; the bins that get a remainder are drawn by the seed.
-
+    the same fraction of every bin uniformly; whole numbers by largest remainder among classes, then among bins.
     space: what is compared, "features" (as DQAS does) or last-layer "gradients" (as DQ's code does, so that
-    DQ(space="gradients") is DQ as published; exact, through <G_i, G_j> = (g_i . g_j)(1 + h_i . h_j), and O(n (C + d))
-    per pick).
+    DQ(space="gradients") is DQ as published; exact, through <G_i, G_j> = (g_i . g_j)(1 + h_i . h_j)).
+    Needs: labels, features. Cost: N times a small matrix-vector product, O(N d) memory.
     """
 
     name: ClassVar[str] = "dq"
@@ -61,12 +56,10 @@ def gradient_bins(pool: Pool, n_bins: int) -> Bins:
         for label in range(pool.images.n_classes):
             members = pool.by_id[pool.images.labels[pool.by_id] == label]
             unit = pool.gradients.take(members).unit()
-            number[members], rank[members] = fill_bins(len(unit), n_bins, partial(_fill, unit))
+            number[members], rank[members] = fill_bins(
+                len(unit), n_bins, lambda left, size, unit=unit: greedy_graph_cut_gradients(unit.take(left), size)
+            )
         return {"bin": number, "rank": rank}
 
     bins = pool.stage("bins", {"n_bins": n_bins, "space": "gradients"}, compute, (train, extract, gradient_bins))
     return Bins(bins["bin"], bins["rank"], n_bins)
-
-
-def _fill(unit: Gradients, left: np.ndarray, size: int) -> np.ndarray:
-    return greedy_graph_cut_gradients(unit.take(left), size)

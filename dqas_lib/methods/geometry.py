@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dqas_lib.core.seeds import generator
-from dqas_lib.methods.base import GroupMethod, Pick, register
+from dqas_lib.methods.base import GroupMethod, register
 from dqas_lib.methods.greedy import TIE, greedy
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
@@ -20,15 +20,14 @@ Distances = Callable[[int], np.ndarray]
 class Herding(GroupMethod, name="herding", needs=("features",)):
     """Herding [Welling, ICML 2009; as in iCaRL, Rebuffi et al., CVPR 2017, Algorithm 4].
 
-    Definition: with mu the mean feature of the class, pick k + 1 is
-    argmin_j | mu - (z_j + sum of the k selected z) / (k + 1) |, without replacement. Unit features (iCaRL).
-    Needs: features. Cost: O(n d) per pick. (A sign error, seen in public code, picks the farthest instead.)
+    Definition: with mu the class's mean of the unit features z, pick k + 1 is the j not yet selected with the least
+    | mu - (z_j + sum of the k selected z) / (k + 1) |. (A sign error, seen in public code, picks the farthest.)
+    Needs: features. Cost: O(n d) per pick.
     """
 
-    def picker(self, pool: Pool) -> Pick:
-        """See `GroupMethod.picker`."""
-        z = unit_rows(pool.features)
-        return lambda members, count: greedy_herding(z[members], count)
+    def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
+        """See `GroupMethod.pick`."""
+        return greedy_herding(unit_rows(pool.features[rows]), count)
 
 
 def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
@@ -58,11 +57,9 @@ class KCenter(GroupMethod, name="k-center", needs=("features",)):
     Cost: O(n d) per pick, memory O(n d).
     """
 
-    def picker(self, pool: Pool) -> Pick:
-        """See `GroupMethod.picker`."""
-        return lambda rows, count: farthest_first(
-            squared_distances(pool.features[rows]), count, _first(pool, rows, self)
-        )
+    def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
+        """See `GroupMethod.pick`."""
+        return farthest_first(squared_distances(pool.features[rows]), count, _first(pool, rows, self))
 
 
 @register
@@ -74,11 +71,9 @@ class ContextualDiversity(GroupMethod, name="contextual-diversity", needs=("logi
     from a first image drawn by the seed. Needs: logits. Cost: O(n C) per pick.
     """
 
-    def picker(self, pool: Pool) -> Pick:
-        """See `GroupMethod.picker`."""
-        return lambda rows, count: farthest_first(
-            symmetric_divergences(pool.logits[rows]), count, _first(pool, rows, self)
-        )
+    def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
+        """See `GroupMethod.pick`."""
+        return farthest_first(symmetric_divergences(pool.logits[rows]), count, _first(pool, rows, self))
 
 
 def _first(pool: Pool, members: np.ndarray, method: GroupMethod) -> int:

@@ -1,13 +1,15 @@
 """Methods that match last-layer gradients: CRAIG, GradMatch (of the class), GLISTER (of validation images)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.core.checks import number, whole_number
-from dqas_lib.methods.base import Choice, GroupMethod, draw_within_classes, groups, quotas, register
+from dqas_lib.methods.base import Choice, GroupMethod, draw_within_classes, groups, option, quotas, register
 from dqas_lib.methods.greedy import TIE, Columns, greedy, greedy_facility_location, nearest
 from dqas_lib.pool import Pool
 from dqas_lib.training.gradients import Gradients
@@ -25,13 +27,11 @@ class _Weighted(GroupMethod, needs=("labels", "gradients")):
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Weights: of the loss; none when all are 0."""
         pool.check(self)
-        positions, weights = [], []
-        for members, count in groups(pool, budget, self.balance):
-            order, weight = self.match(pool.gradients.take(members), count)
-            positions.append(members[order])
-            weights.append(weight)
-        any_weight = any(weight.any() for weight in weights)
-        return Choice(np.concatenate(positions), weights=np.concatenate(weights) if any_weight else None)
+        each = groups(pool, budget, self.balance)
+        picks = [self.match(pool.gradients.take(rows), count) for rows, count in each]
+        weights = np.concatenate([weight for _, weight in picks])
+        positions = [rows[order] for (rows, _), (order, _) in zip(each, picks, strict=True)]
+        return Choice(np.concatenate(positions), weights=weights if weights.any() else None)
 
 
 @register
@@ -39,10 +39,9 @@ class _Weighted(GroupMethod, needs=("labels", "gradients")):
 class Craig(_Weighted, name="craig"):
     """CRAIG: medoids in gradient space [Mirzasoleiman et al., ICML 2020, Algorithm 1].
 
-    Definition: greedy minimization of sum_i min_{j in S} |G_i - G_j| over the gradients, as facility location with
-    s_ij = d_max - |G_i - G_j|; image j weighs as many as have it nearest (itself among them), so the weights sum to n.
-    G: last-layer gradients, distances from the factorized inner products, image by image (a last batch of another
-    size changes nothing). Needs: labels, gradients. Cost: as facility location, with C + d in the place of d.
+    Definition: greedy minimization of sum_i min_{j in S} |G_i - G_j| over the last-layer gradients, as facility
+    location with s_ij = d_max - |G_i - G_j|; image j weighs as many as have it nearest, itself among them.
+    Needs: labels, gradients. Cost: as facility location, with C + d in the place of d.
     """
 
     def match(self, gradients: Gradients, n_picks: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +72,12 @@ def closeness(gradients: Gradients) -> Columns:
 class GradMatch(_Weighted, name="gradmatch"):
     """GradMatch [Killamsetty et al., ICML 2021, Algorithm 2: orthogonal matching pursuit].
 
-    Definition: orthogonal matching pursuit of T = sum_i G_i: pick argmax_j <T - sum w G, G_j>, then set all weights to
-    argmin_{w >= 0} |T - sum w G|^2 + lambda |w|^2, and so on. lambda = ridge * mean |G|^2 [ours]. G: last-layer
-    gradients, per class, in factors, image by image. Images picked when nothing is left to match weigh 0.
-    Needs: labels, gradients. Cost: O(n C d) and a k x k system per pick.
+    Definition: for T = sum_i G_i of the class's last-layer gradients, pick argmax_j <T - sum w G, G_j>, then set all
+    weights to argmin_{w >= 0} |T - sum w G|^2 + lambda |w|^2, and so on; lambda = ridge * mean |G|^2 [ours]. Images
+    picked when nothing is left to match weigh 0. Needs: labels, gradients. Cost: O(n C d), a k x k system per pick.
     """
 
-    ridge: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("ridge", self.ridge, 0, ends="()")
+    ridge: float = option(0.5, partial(number, low=0, ends="()"))
 
     def match(self, gradients: Gradients, n_picks: int) -> tuple[np.ndarray, np.ndarray]:
         """Orthogonal matching pursuit; ties to the lowest position."""
@@ -126,43 +120,25 @@ class Glister(GroupMethod, name="glister", needs=("labels", "features", "logits"
     Definition: greedy; the gain of image j is <sum_{v in val} G_v, G_j> at the current parameters, the first-order fall
     of the validation loss by a step along -G_j. After every part of the budget the last layer takes the steps of what
     was picked, and all gains are worked out anew (an update that never runs is a known defect of public code).
-    In factors a step on p changes the logits of every image i by -eta (1 + h_i . h_p) g_p, so it costs O(N d).
-
     validation: fraction of the images held out; the network never saw them, and they are selected last. updates: how
     often the last layer is updated (at most once per pick). eta: a step changes an average image's own logits by eta g
-    [ours]. Needs: labels, features, logits (of a network trained without the held-out images). Cost: one training, then
-    O(N C d) per update.
+    [ours]. Needs: labels, features, logits. Cost: one training without the held-out images, O(N C d) per update.
     """
 
-    validation: float = 0.1
-    updates: int = 50
-    eta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("validation", self.validation, 0, 1, ends="()")
-        whole_number("updates", self.updates)
-        number("eta", self.eta, 0, ends="()")
+    validation: float = option(0.1, partial(number, low=0, high=1, ends="()"))
+    updates: int = option(50, whole_number)
+    eta: float = option(0.1, partial(number, low=0, ends="()"))
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""
         pool.check(self)
         order, n_classes, outputs = pool.by_id, pool.images.n_classes, pool.held_out(self.validation)
-        held, labels, sizes = outputs["held"][order], pool.images.labels[order], pool.images.class_counts
-        wanted = sizes if self.balance == "free" else quotas(pool, budget, self.balance)
+        features, logits, held = (outputs[name][order] for name in ("features", "logits", "held"))
+        labels = pool.images.labels[order]
+        wanted = pool.images.class_counts if self.balance == "free" else quotas(pool, budget, self.balance)
         caps = np.minimum(wanted, np.bincount(labels[~held], minlength=n_classes))
         first = min(budget, int(caps.sum()))
-        picked = greedy_validation_gain(
-            outputs["features"][order],
-            outputs["logits"][order],
-            labels,
-            validation=np.flatnonzero(held) if held.any() else np.arange(len(order)),
-            candidates=np.flatnonzero(~held),
-            caps=caps,
-            n_picks=first,
-            updates=self.updates,
-            eta=self.eta,
-        )
+        picked = greedy_validation_gain(features, logits, labels, held, caps, first, self.updates, self.eta)
         if budget == first:
             return Choice(order[picked])
         # only the held-out images are left
@@ -173,26 +149,20 @@ class Glister(GroupMethod, name="glister", needs=("labels", "features", "logits"
         return Choice(np.concatenate([order[picked], spare]))
 
 
+# fmt: off
 def greedy_validation_gain(
-    features: np.ndarray,
-    logits: np.ndarray,
-    labels: np.ndarray,
-    *,
-    validation: np.ndarray,
-    candidates: np.ndarray,
-    caps: np.ndarray,
-    n_picks: int,
-    updates: int,
-    eta: float,
+    features: np.ndarray, logits: np.ndarray, labels: np.ndarray, held: np.ndarray, caps: np.ndarray, n_picks: int,
+    updates: int, eta: float,
 ) -> np.ndarray:
-    """(n_picks,) positions among `candidates`, at most caps[c] of class c, with the largest gains; see `Glister`.
+    # fmt: on
+    """(n_picks,) positions of images not held out, at most caps[c] of class c, with the largest gains; see `Glister`.
 
-    features: (N, d), logits: (N, C), labels: (N,) of all images; validation, candidates: positions.
+    features: (N, d), logits: (N, C), labels: (N,), held: (N,) bool, of all images; if none is held out, all validate.
     """
     h = np.concatenate([np.ones((len(features), 1)), features.astype(np.float64)], axis=1)
     z = logits.astype(np.float64).copy()
     eta = eta / np.einsum("ij,ij->i", h, h).mean()
-    room, left = caps.astype(np.int64).copy(), candidates
+    room, left, validation = caps.astype(np.int64), np.flatnonzero(~held), np.flatnonzero(held | ~held.any())
     picked: list[int] = []
     for part in range(updates):
         wanted = round(n_picks * (part + 1) / updates) - len(picked)
@@ -202,9 +172,7 @@ def greedy_validation_gain(
         gain = gradients.take(left).against(gradients.take(validation).total())
         ranked = left[np.argsort(-gain, kind="stable")]
         # of each class the first that it has room for, and of those the first that are wanted
-        among_class = np.empty(len(ranked), dtype=np.int64)
-        for label in range(len(room)):
-            among_class[labels[ranked] == label] = np.arange(np.count_nonzero(labels[ranked] == label))
+        among_class = pd.Series(labels[ranked]).groupby(labels[ranked]).cumcount().to_numpy()
         new = ranked[among_class < room[labels[ranked]]][:wanted]
         room -= np.bincount(labels[new], minlength=len(room))
         left = np.setdiff1d(left, new, assume_unique=True)

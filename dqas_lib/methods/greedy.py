@@ -1,9 +1,8 @@
 """Greedy search, once for every method that uses it: pick the candidate of the largest gain, update the gains, again.
 
-Gains closer than a rounding error count as equal and go to the lowest position. Facility location, f(S) =
-sum_i max_{j in S} s_ij with s >= 0 and f(empty) = 0, has gains that can only shrink, so a gain worked out earlier is an
-upper bound: a candidate is looked at again only when its bound could win (Minoux's accelerated greedy). The picks are
-those of the plain greedy, and no n x n matrix need be in memory.
+Gains closer than a rounding error count as equal and go to the lowest position. Those of facility location, f(S) =
+sum_i max_{j in S} s_ij with s >= 0, can only shrink, so a gain worked out earlier is an upper bound: a candidate is
+looked at again only when its bound could win (Minoux). The picks are those of the plain greedy.
 """
 
 from collections.abc import Callable
@@ -15,11 +14,9 @@ from dqas_lib.training.gradients import Gradients
 
 TIE = 1e-12
 
-# half of a symmetric kernel is kept where it takes no more than 256 MiB: in float64 for n <= 8,191, in float32 for
-# n <= 11,584 (near-ties may then fall otherwise); beyond that columns are worked out whenever they are looked at
+# of half a symmetric kernel: in float64 for n <= 8,191, in float32 for n <= 11,584 (near-ties may then fall otherwise)
 KEEP_BYTES = 2**28
 _BLOCK = 128
-
 Columns = Callable[[np.ndarray], np.ndarray]
 
 
@@ -48,9 +45,8 @@ def greedy_graph_cut_gradients(gradients: Gradients, n_picks: int, *, lambda_val
     """
     g, h = gradients.g, gradients.h
     scores = 0.5 * lambda_val * gradients.against(gradients.total())
-    return greedy(
-        scores, n_picks, lambda p: np.subtract(scores, (g @ g[p]) * (h @ h[p]), out=scores), tie=TIE * max(1, len(g))
-    )
+    tie = TIE * max(1, len(g))
+    return greedy(scores, n_picks, lambda p: np.subtract(scores, (g @ g[p]) * (h @ h[p]), out=scores), tie=tie)
 
 
 def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarray:
@@ -60,14 +56,12 @@ def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarr
     """
     columns, bounds = _kept(columns, n)
     tie = TIE * max(1.0, bounds.max(initial=0.0))
-    covered, taken, left = np.zeros(n), np.zeros(n, dtype=bool), n_picks
+    covered, taken = np.zeros(n), np.zeros(n, dtype=bool)
 
     def update(pick: int) -> None:
         """Look at the candidates whose bound could win, a few at a time, until the best gain is exact."""
-        nonlocal left
         taken[pick] = True
-        left -= 1
-        if not left:
+        if taken.sum() == n_picks:
             return
         np.maximum(covered, columns(np.array([pick]))[:, 0], out=covered)
         fresh, size = np.zeros(n, dtype=bool), 8
@@ -79,8 +73,7 @@ def greedy_facility_location(columns: Columns, n: int, n_picks: int) -> np.ndarr
             if len(stale) > size:
                 stale = stale[np.argpartition(-bounds[stale], size)[:size]]
             bounds[stale] = np.maximum(columns(stale) - covered[:, None], 0.0).sum(axis=0)
-            fresh[stale] = True
-            size = min(2 * size, 128)
+            fresh[stale], size = True, min(2 * size, _BLOCK)
 
     return greedy(bounds, n_picks, update, tie=tie)
 
@@ -110,11 +103,9 @@ def _kept(columns: Columns, n: int) -> tuple[Columns, np.ndarray]:
 
 def nearest(columns: Columns, selected: np.ndarray) -> np.ndarray:
     """(n,) place in `selected` of the one most similar to each item; ties to the earliest selected."""
-    values = columns(selected[:_BLOCK])
-    place, best = values.argmax(axis=1), values.max(axis=1)
-    for start in range(_BLOCK, len(selected), _BLOCK):
+    place, best = np.zeros(1, dtype=np.int64), np.full(1, -np.inf)
+    for start in range(0, len(selected), _BLOCK):
         values = columns(selected[start : start + _BLOCK])
-        better = values.max(axis=1) > best
-        place = np.where(better, values.argmax(axis=1) + start, place)
-        best = np.where(better, values.max(axis=1), best)
+        place = np.where(values.max(axis=1) > best, values.argmax(axis=1) + start, place)
+        best = np.maximum(best, values.max(axis=1))
     return place

@@ -27,8 +27,8 @@ class LeastConfidence(ScoreMethod, name="least-confidence", needs=("logits",)):
 class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
     """Entropy [Shannon 1948; Coleman et al., ICLR 2020, for selection].
 
-    Definition: the largest -sum_k p_k ln p_k. Needs: logits. Cost: O(N C).
-    (Public code picks the smallest when classes are not balanced.)
+    Definition: the largest -sum_k p_k ln p_k (public code with unbalanced classes: the smallest). Needs: logits.
+    Cost: O(N C).
     """
 
     def scores(self, pool: Pool) -> np.ndarray:

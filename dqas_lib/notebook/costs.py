@@ -14,12 +14,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call cost.
+    """What a call cost: seconds by the clock, and the memory it took beyond what was in use before, in MiB.
 
-    Args:
-        seconds: By the clock.
-        peak_mb: Memory it took beyond what was in use before, in MiB: of the GPU on CUDA, else of this process, sampled
-            every 10 ms.
+    The memory is the GPU's on CUDA, else this process's, sampled every 10 ms.
     """
 
     seconds: float

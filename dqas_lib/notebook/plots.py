@@ -27,41 +27,26 @@ METHOD_COLORS = {
     "dqas": "#0072B2", "dq": "#E69F00", "random": "#666666", "random, equal": "#56B4E9", "herding": "#009E73",
     "dm": "#CC79A7", "dream": "#D55E00", "full": "#000000",
 }
-
 METHOD_LABELS = {
-    "full": "All images", "random": "Random", "random, equal": "Random, equal classes",
-    "dqas": "DQAS", "dq": "DQ", "dq, gradients": "DQ, gradients", "adq": "ADQ", "bgfdq": "BGFDQ",
-    "bins-random": "Bins + random", "dqas-shuffled": "DQAS, counts shuffled",
-    "herding": "Herding", "k-center": "k-Center Greedy", "contextual-diversity": "Contextual Diversity",
-    "least-confidence": "Least Confidence", "entropy": "Entropy", "margin": "Margin", "cal": "Cal",
-    "deepfool": "DeepFool", "forgetting": "Forgetting", "grand": "GraNd", "el2n": "EL2N", "ccs": "CCS",
-    "craig": "CRAIG", "gradmatch": "GradMatch", "glister": "GLISTER",
-    "facility-location": "Facility Location", "graph-cut": "GraphCut",
-    "dm": "DM", "dream": "DREAM", "jpeg": "JPEG, same bytes", "webp": "WebP, same bytes",
+    "full": "All images", "random": "Random", "random, equal": "Random, equal classes", "dqas": "DQAS", "dq": "DQ",
+    "dq, gradients": "DQ, gradients", "adq": "ADQ", "bgfdq": "BGFDQ", "bins-random": "Bins + random",
+    "dqas-shuffled": "DQAS, counts shuffled", "herding": "Herding", "k-center": "k-Center Greedy",
+    "contextual-diversity": "Contextual Diversity", "least-confidence": "Least Confidence", "entropy": "Entropy",
+    "margin": "Margin", "cal": "Cal", "deepfool": "DeepFool", "forgetting": "Forgetting", "grand": "GraNd",
+    "el2n": "EL2N", "ccs": "CCS", "craig": "CRAIG", "gradmatch": "GradMatch", "glister": "GLISTER",
+    "facility-location": "Facility Location", "graph-cut": "GraphCut", "dm": "DM", "dream": "DREAM",
+    "jpeg": "JPEG, same bytes", "webp": "WebP, same bytes",
 }
 # fmt: on
 
 
 def style(scale: float = 1.0) -> dict[Any, Any]:
-    """The kit's style as rcParams: white, light grid, color-blind safe, text kept as text in SVG.
-
-    Args:
-        scale: Factor on the font sizes.
-    """
-    return {
-        **sns.plotting_context("notebook", scale),
-        **sns.axes_style("whitegrid"),
-        "axes.prop_cycle": plt.cycler(color=OKABE_ITO),
-        "axes.titlesize": 11 * scale,
-        "axes.labelsize": 10 * scale,
-        "figure.dpi": SHOWN_DPI,
-        "font.family": "DejaVu Sans",
-        "image.cmap": "cividis",
-        "lines.markersize": 5,
-        "savefig.bbox": "tight",
-        "svg.fonttype": "none",
-        "svg.hashsalt": "dqas",
-    }
+    """The kit's style as rcParams, fonts scaled: white, light grid, color-blind safe, text kept as text in SVG."""
+    colors, sizes = plt.cycler(color=OKABE_ITO), {"axes.titlesize": 11 * scale, "axes.labelsize": 10 * scale}
+    shown = {"figure.dpi": SHOWN_DPI, "font.family": "DejaVu Sans", "image.cmap": "cividis", "lines.markersize": 5}
+    saved = {"savefig.bbox": "tight", "svg.fonttype": "none", "svg.hashsalt": "dqas"}
+    seaborn = {**sns.plotting_context("notebook", scale), **sns.axes_style("whitegrid")}
+    return {**seaborn, "axes.prop_cycle": colors, **sizes, **shown, **saved}
 
 
 def use_style() -> None:

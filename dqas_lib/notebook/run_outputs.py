@@ -30,11 +30,7 @@ def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def finish(values: Mapping[str, Any]) -> None:
     """Write result.json, which says that the notebook got to its end: its last call; nothing outside a run.
 
-    Args:
-        values: What the notebook found, as plain JSON values.
-
-    Raises:
-        InputError: For other values, NaN among them.
+    values: what the notebook found, as plain JSON values; InputError for others, NaN among them.
     """
     folder = run_folder()
     if folder is None:

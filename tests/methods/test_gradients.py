@@ -141,13 +141,7 @@ def glister_toy() -> dict[str, np.ndarray]:
 
 def picks(updates: int) -> np.ndarray:
     return greedy_validation_gain(
-        **glister_toy(),
-        validation=np.arange(12, 17),
-        candidates=np.arange(12),
-        caps=np.array([12, 12]),
-        n_picks=6,
-        updates=updates,
-        eta=1.0,
+        **glister_toy(), held=np.arange(17) >= 12, caps=np.array([12, 12]), n_picks=6, updates=updates, eta=1.0
     )
 
 
@@ -179,8 +173,7 @@ def test_glisters_first_gain_is_the_fall_of_the_validation_loss():
         features,
         h @ weight.T,
         labels,
-        validation=validation,
-        candidates=candidates,
+        held=np.arange(30) < 10,
         caps=np.full(3, 30),
         n_picks=5,
         updates=1,
@@ -227,7 +220,7 @@ def test_deepfool_is_the_distance_to_the_nearest_boundary_of_a_linear_network():
         top = row.argmax()
         rest = [k for k in range(4) if k != top]
         expected.append(min((row[top] - row[k]) / np.linalg.norm(weight[top] - weight[k]) for k in rest))
-    found = perturbation_norms(linear_network(weight), images, rivals=3, steps=10, overshoot=0.02, batch_size=256)
+    found = perturbation_norms(linear_network(weight), images, rivals=3, steps=10, overshoot=0.02)
     assert found == pytest.approx(np.array(expected), rel=2e-3, abs=2e-3)  # 300 images: the last batch has 44
     alone = perturbation_norms(linear_network(weight), images[299:], rivals=3, steps=10, overshoot=0.02)
     assert alone == pytest.approx(found[299:], rel=1e-5)
