@@ -1,13 +1,6 @@
 """Selection methods, in one registry (`METHODS`), in the order in which tables list them.
 
-- dqas: the method of this kit. dq: Dataset Quantization. random: the baseline
-- geometry: Herding, k-Center Greedy, Contextual Diversity
-- uncertainty: Least Confidence, Entropy, Margin. difficulty: Forgetting, GraNd, EL2N
-- cal: Contrastive Active Learning. deepfool: distance to the decision boundary
-- gradient_matching: CRAIG, GradMatch, GLISTER. submodular: Facility Location, GraphCut
-- ccs: Coverage-centric Coreset Selection. adq: Adaptive Dataset Quantization. bgfdq: neighbor-aware selection
-- controls: bins + random, and DQAS with shuffled class counts
-- base: what a method is and what many share. greedy: the greedy search that many use
+base says what a method is and holds what many share; greedy holds the greedy search that many use.
 """
 
 # ruff: noqa: I001 - the order of the imports is the order of the registry

@@ -82,8 +82,7 @@ def diversity(embedding: np.ndarray) -> float:
     n = len(embedding)
     if n < 2:
         return 0.0
-    total = embedding.sum(axis=0, dtype=np.float64)
-    own = np.einsum("ij,ij->", embedding, embedding, dtype=np.float64)
+    total, own = embedding.sum(axis=0, dtype=np.float64), np.einsum("ij,ij->", embedding, embedding, dtype=np.float64)
     return float(1 - (total @ total - own) / (n * (n - 1)))
 
 

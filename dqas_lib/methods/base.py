@@ -21,6 +21,7 @@ from dqas_lib.core.seeds import generator
 from dqas_lib.pool import Pool
 
 BALANCES = ("proportional", "equal", "free")
+PLAIN = (bool, int, float, str, tuple, list, dict, type(None))  # options that are values, not objects with options
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +76,19 @@ def options(method: Any) -> dict[str, Any]:
     if not dataclasses.is_dataclass(method):
         return {"name": name, "class": type(method).__qualname__}
     values = {option.name: getattr(method, option.name) for option in dataclasses.fields(method)}
-    return {"name": name} | {key: value if _is_plain(value) else options(value) for key, value in values.items()}
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | tuple | list | dict)
+    return {"name": name} | {
+        key: value if isinstance(value, PLAIN) else options(value) for key, value in values.items()
+    }
 
 
 def parts(method: Any) -> list[Any]:
     """A method and the objects in its options, and in theirs."""
     values = [getattr(method, f.name) for f in dataclasses.fields(method)] if dataclasses.is_dataclass(method) else []
-    return [method] + [part for value in values if not _is_plain(value) for part in parts(value)]
+    return [method] + [part for value in values if not isinstance(value, PLAIN) for part in parts(value)]
 
 
 def can_be_kept(method: Method) -> bool:
-    """Whether selections of this method may be kept in a store: only of the library's own is the code known."""
+    """Whether a store may keep selections of this method: only of the library's own is the code known."""
     return all(is_ours(type(part)) and dataclasses.is_dataclass(part) for part in parts(method))
 
 

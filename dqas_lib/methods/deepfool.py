@@ -38,10 +38,9 @@ class DeepFool(ScoreMethod, name="deepfool", needs=("network",)):
 
         def compute() -> dict[str, np.ndarray]:
             images, norms = pool.images.images[pool.by_id], np.empty(len(pool.images))
+            limits = (self.rivals, self.steps, self.overshoot)
             with threads(pool.setting.network, device):
-                norms[pool.by_id] = perturbation_norms(
-                    pool.trained, images, self.rivals, self.steps, self.overshoot, device
-                )
+                norms[pool.by_id] = perturbation_norms(pool.trained, images, *limits, device)
             return {"norm": norms}
 
         return -pool.stage("deepfool", settings, compute, (train, perturbation_norms))["norm"]
@@ -79,8 +78,7 @@ def _of_batch(network: Network, images: Tensor, rivals: int, steps: int, oversho
             (slope,) = torch.autograd.grad(lead[:, k].sum(), point, retain_graph=k + 1 < lead.shape[1])
             square, gap = slope.flatten(1).square().sum(dim=1).clamp_min(1e-20), lead[:, k].detach().abs()
             distance, scale = gap / square.sqrt(), (gap + 1e-6) / square
-            nearer = distance < best
-            best = torch.where(nearer, distance, best)
+            nearer, best = distance < best, torch.fmin(distance, best)
             step = torch.where(nearer[:, None, None, None], scale[:, None, None, None] * slope, step)
         active = active[same]
         if not len(active):

@@ -1,6 +1,7 @@
 """Dataset Quantization: recursive GraphCut bins, and a uniform draw from every bin."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from dqas_lib.methods.base import Choice, draw_from_bins, register
 from dqas_lib.methods.greedy import greedy_graph_cut_gradients
 from dqas_lib.pool import Pool
 from dqas_lib.training.features import extract
+from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.train import train
 
 SPACES = ("features", "gradients")
@@ -56,10 +58,12 @@ def gradient_bins(pool: Pool, n_bins: int) -> Bins:
         for label in range(pool.images.n_classes):
             members = pool.by_id[pool.images.labels[pool.by_id] == label]
             unit = pool.gradients.take(members).unit()
-            number[members], rank[members] = fill_bins(
-                len(unit), n_bins, lambda left, size, unit=unit: greedy_graph_cut_gradients(unit.take(left), size)
-            )
+            number[members], rank[members] = fill_bins(len(unit), n_bins, partial(_fill, unit))
         return {"bin": number, "rank": rank}
 
     bins = pool.stage("bins", {"n_bins": n_bins, "space": "gradients"}, compute, (train, extract, gradient_bins))
     return Bins(bins["bin"], bins["rank"], n_bins)
+
+
+def _fill(unit: Gradients, left: np.ndarray, size: int) -> np.ndarray:
+    return greedy_graph_cut_gradients(unit.take(left), size)

@@ -12,7 +12,7 @@ from dqas_lib.pool import Pool
 from dqas_lib.training.features import unit_rows
 from dqas_lib.training.probabilities import log_softmax
 
-Distances = Callable[[int], np.ndarray]
+Distances = Callable[[int], np.ndarray]  # row -> (n,) distances of all rows to it, or an increasing function of them
 
 
 @register
@@ -31,14 +31,11 @@ class Herding(GroupMethod, name="herding", needs=("features",)):
 
 
 def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
-    """Herding's order of `n_picks` rows of (n, d) features, ties to the lowest position.
-
-    |(k + 1) mu - s - z_j|^2 = const - 2 z_j . ((k + 1) mu - s) + |z_j|^2 with s the sum of what is selected.
-    """
+    """Herding's order of `n_picks` rows of (n, d) features, ties to the lowest position."""
     z = np.ascontiguousarray(features, dtype=np.float64)
     mean, squares = z.mean(axis=0), np.einsum("ij,ij->i", z, z)
     total, k = np.zeros_like(mean), 1
-    gain = 2 * (z @ mean) - squares
+    gain = 2 * (z @ mean) - squares  # |k mu - s - z_j|^2 = const - 2 z_j . (k mu - s) + |z_j|^2, s: sum of the selected
 
     def update(pick: int) -> None:
         nonlocal total, k
@@ -53,8 +50,8 @@ def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
 class KCenter(GroupMethod, name="k-center", needs=("features",)):
     """k-Center Greedy [Sener and Savarese, ICLR 2018, Algorithm 1; Gonzalez 1985: within twice the best radius].
 
-    Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed. Needs: features (as they are).
-    Cost: O(n d) per pick, memory O(n d).
+    Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed. Needs: features.
+    Cost: O(n d) per pick.
     """
 
     def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
@@ -90,10 +87,7 @@ def squared_distances(features: np.ndarray) -> Distances:
 
 
 def symmetric_divergences(logits: np.ndarray) -> Distances:
-    """Function of a row: (n,) halves of KL(p_j | p_row) + KL(p_row | p_j) in nats, of (n, C) logits.
-
-    The sum of both divergences is (p_j - p_row) . (log p_j - log p_row).
-    """
+    """Function of a row: (n,) (p_j - p_row) . (log p_j - log p_row) / 2 in nats, both divergences, of (n, C) logits."""
     logs = log_softmax(logits.astype(np.float64))
     p = np.exp(logs)
     own = np.einsum("ij,ij->i", p, logs)
@@ -101,12 +95,8 @@ def symmetric_divergences(logits: np.ndarray) -> Distances:
 
 
 def farthest_first(distances: Distances, n_picks: int, first: int) -> np.ndarray:
-    """Farthest-first order of `n_picks` >= 1 rows, beginning with `first`, ties to the lowest position.
-
-    distances: row -> (n,) distances of all rows to it (any increasing function of the distance will do).
-    """
+    """Farthest-first order of `n_picks` >= 1 rows, beginning with `first`, ties to the lowest position."""
     nearest = distances(first)
-    scale = nearest.max()
-    nearest[first] = -np.inf
-    others = greedy(nearest, n_picks - 1, lambda p: np.minimum(nearest, distances(p), out=nearest), tie=TIE * scale)
+    tie, nearest[first] = TIE * nearest.max(), -np.inf
+    others = greedy(nearest, n_picks - 1, lambda p: np.minimum(nearest, distances(p), out=nearest), tie=tie)
     return np.concatenate([[first], others])

@@ -149,16 +149,11 @@ class Glister(GroupMethod, name="glister", needs=("labels", "features", "logits"
         return Choice(np.concatenate([order[picked], spare]))
 
 
-# fmt: off
 def greedy_validation_gain(
     features: np.ndarray, logits: np.ndarray, labels: np.ndarray, held: np.ndarray, caps: np.ndarray, n_picks: int,
     updates: int, eta: float,
-) -> np.ndarray:
-    # fmt: on
-    """(n_picks,) positions of images not held out, at most caps[c] of class c, with the largest gains; see `Glister`.
-
-    features: (N, d), logits: (N, C), labels: (N,), held: (N,) bool, of all images; if none is held out, all validate.
-    """
+) -> np.ndarray:  # fmt: skip
+    """(n_picks,) rows not in held (N,) bool, at most caps[c] of class c, with the largest gains; see `Glister`."""
     h = np.concatenate([np.ones((len(features), 1)), features.astype(np.float64)], axis=1)
     z = logits.astype(np.float64).copy()
     eta = eta / np.einsum("ij,ij->i", h, h).mean()

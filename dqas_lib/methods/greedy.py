@@ -39,13 +39,9 @@ def greedy(gain: np.ndarray, n_picks: int, update: Callable[[int], object], *, t
 
 
 def greedy_graph_cut_gradients(gradients: Gradients, n_picks: int, *, lambda_val: float = 1.0) -> np.ndarray:
-    """Greedy GraphCut order of `n_picks` unit gradients, as `greedy_graph_cut` on the vectors written out.
-
-    A pick p lowers the score of j by <G_j, G_p> = (g_j . g_p)(h_j . h_p): O(n (C + d)) per pick, not O(n C d).
-    """
-    g, h = gradients.g, gradients.h
+    """Greedy GraphCut order of `n_picks` gradients, as `greedy_graph_cut` of the vectors, in O(n (C + d)) per pick."""
+    g, h, tie = gradients.g, gradients.h, TIE * max(1, len(gradients))
     scores = 0.5 * lambda_val * gradients.against(gradients.total())
-    tie = TIE * max(1, len(g))
     return greedy(scores, n_picks, lambda p: np.subtract(scores, (g @ g[p]) * (h @ h[p]), out=scores), tie=tie)
 
 

@@ -14,9 +14,8 @@ from dqas_lib.pool import Pool
 class Random(GroupMethod, name="random"):
     """Uniform random choice within each class [DQ, as baseline].
 
-    Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size (equal on
-    balanced data), sum n_c = B exactly; with balance "free", B images drawn from all. Needs: labels (free: none).
-    Cost: O(N).
+    Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size, sum n_c = B;
+    with balance "free", B images drawn from all. Needs: labels (free: none). Cost: O(N).
     """
 
     def select(self, pool: Pool, budget: int) -> Choice:

@@ -27,8 +27,7 @@ class LeastConfidence(ScoreMethod, name="least-confidence", needs=("logits",)):
 class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
     """Entropy [Shannon 1948; Coleman et al., ICLR 2020, for selection].
 
-    Definition: the largest -sum_k p_k ln p_k (public code with unbalanced classes: the smallest). Needs: logits.
-    Cost: O(N C).
+    Definition: the largest -sum_k p_k ln p_k (public code, unbalanced: the smallest). Needs: logits. Cost: O(N C).
     """
 
     def scores(self, pool: Pool) -> np.ndarray:
@@ -42,8 +41,7 @@ class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
 class Margin(ScoreMethod, name="margin", needs=("logits",)):
     """Margin [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection].
 
-    Definition: the smallest p_(1) - p_(2), the difference of the two largest probabilities (1 with one class).
-    Needs: logits. Cost: O(N C).
+    Definition: the least difference of the two largest p_k (1 with one class). Needs: logits. Cost: O(N C).
     """
 
     def scores(self, pool: Pool) -> np.ndarray:

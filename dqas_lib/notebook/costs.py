@@ -14,10 +14,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call cost: seconds by the clock, and the memory it took beyond what was in use before, in MiB.
-
-    The memory is the GPU's on CUDA, else this process's, sampled every 10 ms.
-    """
+    """What a call cost: seconds; MiB of the GPU, else of this process (every 10 ms), beyond those before."""
 
     seconds: float
     peak_mb: float

@@ -68,18 +68,14 @@ def colors_of(methods: Iterable[str]) -> dict[str, str]:
 
 
 def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
-    """Show a figure inline as an HTML <figure> with alternative text; in a run, also write it as PNG and SVG.
+    """Show a figure inline as an HTML <figure>, then close it; in a run, also write it as PNG and SVG.
 
-    Args:
-        figure: Closed afterwards.
-        name: File name without ending, the same every time.
-        alt: What the picture shows, for those who cannot see it.
-        folded: A line under which the figure is folded away.
+    name: file name without ending. alt: what the picture shows, for those who cannot see it. folded: a line under which
+    the figure is folded away.
     """
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    folder = run_folder()
-    if folder is not None:
+    if (folder := run_folder()) is not None:
         figure.savefig(svg, format="svg", metadata={"Date": None})
         for ending, content in ("png", png.getvalue()), ("svg", svg.getvalue()), ("txt", f"{alt}\n".encode()):
             write_atomically(folder / "figures" / f"{name}.{ending}", content)

@@ -21,8 +21,7 @@ def run_folder() -> Path | None:
 
 def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Give the rows back, to be shown; in a run, also write them to tables/<name>.csv of the run."""
-    folder = run_folder()
-    if folder is not None:
+    if (folder := run_folder()) is not None:
         write_atomically(folder / "tables" / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
     return rows
 
@@ -32,8 +31,7 @@ def finish(values: Mapping[str, Any]) -> None:
 
     values: what the notebook found, as plain JSON values; InputError for others, NaN among them.
     """
-    folder = run_folder()
-    if folder is None:
+    if (folder := run_folder()) is None:
         return
     result = {"finished": True, "values": dict(values), "versions": versions()}
     try:
