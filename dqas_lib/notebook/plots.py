@@ -42,7 +42,8 @@ METHOD_LABELS = {
 
 def style(scale: float = 1.0) -> dict[Any, Any]:
     """The kit's style as rcParams, fonts scaled: white, light grid, color-blind safe, text kept as text in SVG."""
-    colors, sizes = plt.cycler(color=OKABE_ITO), {"axes.titlesize": 11 * scale, "axes.labelsize": 10 * scale}
+    colors = plt.cycler(color=OKABE_ITO)  # type: ignore[attr-defined]
+    sizes = {"axes.titlesize": 11 * scale, "axes.labelsize": 10 * scale}
     shown = {"figure.dpi": SHOWN_DPI, "font.family": "DejaVu Sans", "image.cmap": "cividis", "lines.markersize": 5}
     saved = {"savefig.bbox": "tight", "svg.fonttype": "none", "svg.hashsalt": "dqas"}
     seaborn = {**sns.plotting_context("notebook", scale), **sns.axes_style("whitegrid")}
