@@ -7,7 +7,7 @@ stopped grid goes on, and a second call with more ratios computes only what is n
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,8 @@ REACHED = ("accuracy", "best_accuracy", "macro_accuracy", "cross_entropy")
 
 Sources = Mapping[str, str | Source] | Sequence[str | Source]
 Theta = float | AdaptiveTheta
-Result = tuple[dict[str, Any], list[dict[str, Any]]]  # a row, and its rows per class
+Patches = tuple[str, Patchify, str]  # order, plan, kind of ratio
+Result = tuple[dict[str, Any], list[dict[Hashable, Any]]]  # a row, and its rows per class
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,12 @@ class Comparison:
     """Tidy results.
 
     Args:
-        rows: One row per training: dataset, method, kind ("selection", "all" or a maker's), ratio, ratio_kind,
-            patchify, theta (NaN when adaptive), drop, stored_ratio, budget (images the ratio gives), n_images (trained
-            on), seed, network, recipe, protocol, accuracy (after the last step), best_accuracy, macro_accuracy (mean
-            recall), cross_entropy, selection_seconds, training_seconds.
-        classes: One row per training and class: class, selected (images of it), recall, missing (mean probability
-            missing at the true class).
+        rows: One per training: dataset, method, kind ("selection", "all" or a maker's), ratio, ratio_kind, patchify,
+            theta (NaN when adaptive), drop, stored_ratio, budget (images the ratio gives), n_images (trained on), seed,
+            network, recipe, protocol, accuracy (after the last step), best_accuracy, macro_accuracy (mean recall),
+            cross_entropy, selection_seconds, training_seconds.
+        classes: One per training and class: class, selected (images), recall, missing (mean probability missing at the
+            true class).
     """
 
     rows: pd.DataFrame
@@ -77,19 +78,15 @@ class Trial:
     seed: int
     setting: Setting
     evaluation: Setting
-    patchify: str
-    plan: Patchify
-    ratio_kind: str
+    patches: Patches
 
 
 def workers_here(device: str) -> int:
     """Worker processes by default: $DQAS_WORKERS, else one per core on a CPU and one on a GPU."""
-    given = os.environ.get("DQAS_WORKERS", "")
-    if given:
-        if not given.isdigit() or int(given) < 1:
-            raise InputError(f"DQAS_WORKERS must be a whole number >= 1; got {given!r}")
-        return int(given)
-    return joblib.cpu_count() if device == "cpu" else 1
+    given = os.environ.get("DQAS_WORKERS") or str(joblib.cpu_count() if device == "cpu" else 1)
+    if not given.isdigit() or int(given) < 1:
+        raise InputError(f"DQAS_WORKERS must be a whole number >= 1; got {given!r}")
+    return int(given)
 
 
 def compare(
@@ -111,44 +108,47 @@ def compare(
 ) -> Comparison:
     """Select with every method at every ratio and seed, train on what was selected, evaluate on the test set.
 
-    No row has what a maker cannot make: a re-encoding that does not fit into the bytes, for instance.
+    What a maker cannot make has no row: a re-encoding that does not fit into the bytes, for instance. InputError for
+    anything that cannot be used comes before anything runs.
 
     Args:
-        data: Training and test images.
+        data, seeds: Training and test images; seeds are paired over the methods.
         methods: Names of `METHODS` or `MAKERS`, methods or makers, or label -> one of these; FULL ("full") trains on
             all images.
-        ratios, ratio_kind: As in `quantize`; of what drops no patches both kinds are the same.
-        seeds: Paired over the methods.
+        ratios, ratio_kind, autoencoder: As in `quantize`; of what drops no patches both kinds are the same.
         setting: Of what the methods train; its store keeps selections and trainings, its progress shows a bar.
         evaluate_with, evaluate_recipe: Networks and recipe of the final training (default: the setting's).
         patchify, theta, drop: As in `quantize`; each may be several values, of which every combination is tried ("none"
             drops no patches, so it stands once; so do all images and what a maker makes).
-        autoencoder: Recipe of the autoencoder.
         workers: Processes (default: `workers_here`).
         compute: False trains nothing and gives the rows that are in the store.
-
-    Raises:
-        InputError: For anything that cannot be used, before anything runs.
     """
     quiet = (setting := setting or Setting()).replace(progress=False)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     recipe = get_recipe(evaluate_recipe or setting.recipe)
     evaluations = [quiet.replace(network=network, recipe=recipe) for network in evaluate_with or [setting.network]]
-    whole, plans = ("none", Patchify()), []
-    for order, rule, fraction in itertools.product(*map(_several, (patchify, drop, theta))):
+    whole: Patches = ("none", Patchify(), "image")
+    plans: list[Patches] = []
+    several = [value if isinstance(value, list | tuple) else [value] for value in (patchify, drop, theta)]
+    for order, rule, fraction in itertools.product(*several):
         one_of("patchify", order, ORDERS)
-        plan = whole if order == "none" else (order, Patchify(fraction, rule, autoencoder=autoencoder))
-        plans += [plan] if plan not in plans else []
+        patches = whole if order == "none" else (order, Patchify(fraction, rule, autoencoder=autoencoder), ratio_kind)
+        plans += [patches] if patches not in plans else []
     trials = [
-        Trial(label, source, float(ratio), check_seed(seed), quiet, evaluation, order, plan, ratio_kind)
+        Trial(label, source, float(ratio), check_seed(seed), quiet, evaluation, patches)
         for seed in seeds
         for label, source in labeled(methods).items()
         for ratio in ([1.0] if label == FULL else ratios)
-        for order, plan in ([whole] if label == FULL or isinstance(source, Maker) else plans)
+        for patches in ([whole] if label == FULL or isinstance(source, Maker) else plans)
         for evaluation in evaluations
     ]
-    for trial in trials:
-        _check(data, trial)
+    for trial in trials:  # what does not fit the images, as far as it is known before anything is trained
+        check_ratio(trial.ratio, len(data.train))
+        order, plan, kind = trial.patches
+        if order != "none":
+            stage = Patchifier(Pool(data.train), plan)
+            if kind == "stored" and not isinstance(plan.theta, AdaptiveTheta):
+                images_at(trial.ratio, stage.kept_fraction, len(data.train))
     workers = workers_here(str(quiet.device)) if workers is None else workers
     results = _run(data, trials, workers, setting.progress, compute)
     classes = [row for _, per_class in results for row in per_class]
@@ -157,68 +157,40 @@ def compare(
 
 def labeled(methods: Sources) -> dict[str, Source]:
     """Label -> method or maker, all checked."""
-    if isinstance(methods, Mapping):
-        items = list(methods.items())
-    else:
-        items = [(method if isinstance(method, str) else get_source(method).name, method) for method in methods]
-    labels = [label for label, _ in items]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"several methods are named {label!r}: give a mapping, label -> method")
-    return {label: get_source("random" if label == FULL else method) for label, method in items}
-
-
-def _several(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _check(data: DataSet, trial: Trial) -> None:
-    """InputError for a ratio or plan that does not fit the images, as far as it is known before anything is trained."""
-    check_ratio(trial.ratio, len(data.train))
-    if trial.patchify != "none":
-        stage = Patchifier(Pool(data.train), trial.plan)
-        if trial.ratio_kind == "stored" and not isinstance(trial.plan.theta, AdaptiveTheta):
-            images_at(trial.ratio, stage.kept_fraction, len(data.train))
+    if not isinstance(methods, Mapping):
+        labels = [method if isinstance(method, str) else get_source(method).name for method in methods]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise InputError(f"several methods are named {label!r}: give a mapping, label -> method")
+        methods = dict(zip(labels, methods, strict=True))
+    return {label: get_source("random" if label == FULL else method) for label, method in methods.items()}
 
 
 def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, compute: bool) -> list[Result]:
     """Results of the trials, in their order; without `compute` those that are in the store."""
-    bar = tqdm(total=len(trials), desc=f"trainings on {data.name}", disable=not progress)
     results = [_trial(data, trial, compute=False) for trial in trials]
     missing = [i for i, result in enumerate(results) if result is None] if compute else []
-    bar.update(len(trials) - len(missing))
-    if workers == 1 or len(missing) < 2:
-        computed = (_trial(data, trials[i]) for i in missing)
-    else:
-        networks = list(NETWORKS.values())
-        # copy on write: PyTorch warns of arrays that cannot be written
-        with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
-            processes = joblib.Parallel(n_jobs=min(workers, len(missing)), return_as="generator")
-            computed = processes(joblib.delayed(_trial)(data, trials[i], networks=networks) for i in missing)
-    for i, result in zip(missing, computed, strict=True):
-        results[i] = result
-        bar.update(1)
-    bar.close()
+    n_read, title = len(trials) - len(missing), f"trainings on {data.name}"
+    # copy on write: PyTorch warns of arrays that cannot be written
+    with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
+        processes = joblib.Parallel(n_jobs=min(workers, max(1, len(missing))), return_as="generator")
+        computed = processes(joblib.delayed(_trial)(data, trials[i], True, [*NETWORKS.values()]) for i in missing)
+    with tqdm(total=len(trials), initial=n_read, desc=title, disable=not progress) as bar:
+        for i, result in zip(missing, computed, strict=True):
+            results[i] = result
+            bar.update(1)
     return [result for result in results if result is not None and result[0]]
 
 
-def _trial(
-    data: DataSet, trial: Trial, *, compute: bool = True, networks: Sequence[Architecture] = ()
-) -> Result | None:
+def _trial(data: DataSet, trial: Trial, compute: bool, networks: Sequence[Architecture] = ()) -> Result | None:
     """Select or make, train, evaluate; None: not in the store and not computed; an empty row: it cannot be made.
 
     networks: what is registered where the comparison was asked for; a worker process knows the library's only.
     """
     for architecture in networks:
         NETWORKS.register(architecture)
-    source, dropping = trial.source, trial.patchify != "none"
-    selected = select(
-        *(data.train, trial.ratio, source, trial.seed, trial.setting),
-        patchify=trial.patchify,
-        plan=trial.plan,
-        ratio_kind=trial.ratio_kind,
-        compute=compute,
-    )
+    source, (order, plan, ratio_kind) = trial.source, trial.patches
+    selected = select(data.train, trial.ratio, source, trial.seed, trial.setting, *trial.patches, compute=compute)
     if selected is None:
         return None
     if not selected.class_counts.any():
@@ -226,22 +198,19 @@ def _trial(
     reached = evaluate(selected, data.test, trial.evaluation, trial.seed, compute=compute)
     if reached is None:
         return None
-    n_images, theta, recipe = int(selected.class_counts.sum()), trial.plan.theta, get_recipe(trial.evaluation.recipe)
+    n_images, recipe = int(selected.class_counts.sum()), get_recipe(trial.evaluation.recipe)
     budget, kind = n_images, "all" if trial.label == FULL else "selection"
     if isinstance(source, Maker):
         budget, kind = check_ratio(trial.ratio, len(data.train)), source.kind
-    fraction = 0.0 if not dropping else np.nan if isinstance(theta, AdaptiveTheta) else float(theta)
-    key = {"dataset": data.name, "method": trial.label, "ratio": trial.ratio, "budget": budget, "seed": trial.seed}
-    key |= {"network": trial.evaluation.network, "recipe": recipe.name}
-    key |= {"patchify": trial.patchify, "theta": fraction, "drop": trial.plan.drop if dropping else "-"}
-    row = key | {"kind": kind, "ratio_kind": trial.ratio_kind if dropping else "image"}
-    row |= {"stored_ratio": selected.stored_ratio, "n_images": n_images, "protocol": recipe.kind}
-    row |= {name: getattr(reached, name) for name in REACHED}
+    theta, drop = np.nan if isinstance(plan.theta, AdaptiveTheta) else float(plan.theta), plan.drop
+    if order == "none":
+        theta, drop = 0.0, "-"
+    key: dict[str, Any] = {"dataset": data.name, "method": trial.label, "ratio": trial.ratio, "budget": budget}
+    key |= {"seed": trial.seed, "network": trial.evaluation.network, "recipe": recipe.name}
+    key |= {"patchify": order, "theta": theta, "drop": drop}
+    row = key | {"kind": kind, "ratio_kind": ratio_kind, "stored_ratio": selected.stored_ratio, "n_images": n_images}
+    row |= {"protocol": recipe.kind} | {name: getattr(reached, name) for name in REACHED}
     row |= {"selection_seconds": round(selected.seconds, 3), "training_seconds": round(reached.seconds, 3)}
-    per_class = zip(
-        data.train.class_names, selected.class_counts.tolist(), reached.recall, reached.missing, strict=True
-    )
-    return row, [
-        key | {"class": name, "selected": count, "recall": float(recall), "missing": float(missing)}
-        for name, count, recall, missing in per_class
-    ]
+    classes = {"class": data.train.class_names, "selected": selected.class_counts}
+    classes |= {"recall": reached.recall, "missing": reached.missing}
+    return row, pd.DataFrame(key | classes).to_dict("records")

@@ -4,8 +4,9 @@ Nothing is selected: `distil` makes new images, with new ids, trained on like an
 """
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +32,7 @@ _TOGETHER = 2048  # real images in one pass: classes are worked on in chunks, so
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
-    """Synthetic images.
-
-    Args:
-        images: per_class images of each class that has any, with ids "distilled/<class>/<number>".
-        loss: (steps,) mean squared distance of the class means.
-        settings: How they were made.
-        seconds: They took when they were made.
-    """
+    """Synthetic images, ids "distilled/<class>/<number>"; loss: (steps,) mean squared distance of the class means."""
 
     images: ImageSet
     loss: np.ndarray
@@ -69,35 +63,25 @@ def distil(
 
     Args:
         images: The real ones.
-        per_class: Synthetic images per class, begun as real ones drawn by the seed.
+        per_class: Synthetic images of each class that has any, begun as real ones drawn by the seed.
         matching: "random" draws each class's real batch uniformly; "representative" takes, every `interval` steps, the
             images closest to the centers of real_batch k-means clusters of the class [DREAM: Liu et al., ICCV 2023].
-        steps: Number of them.
+        steps, interval, seed: Number of steps, steps between two choices of representatives, seed of every draw.
         real_batch: Real images per class and step.
         lr: Length of the first step in gray levels (None: `step_length`).
-        interval: Steps between two choices of representatives.
-        seed: Of every random draw.
         setting: Network, device, store; the recipe plays no part.
 
     Raises:
-        InputError: For more images per class than there are, an unknown matching or network, numbers that are not
-            positive.
+        InputError: For more images per class than there are, an unknown matching, numbers that are not positive.
     """
     counts, setting = images.class_counts, setting or Setting()
     classes, device, store = np.flatnonzero(counts), torch.device(setting.device), setting.store
     lr = step_length(whole_number("per_class", per_class)) if lr is None else lr
-    settings = {
-        "images": images.fingerprint(),
-        "per_class": whole_number("per_class", per_class),
-        "matching": one_of("matching", matching, MATCHINGS),
-        "steps": whole_number("steps", steps),
-        "real_batch": whole_number("real_batch", real_batch),
-        "lr": number("lr in gray levels", lr, 0, ends="()"),
-        "interval": whole_number("interval", interval),
-        "seed": check_seed(seed),
-        "network": setting.network,
-        "device": device.type,
-    }
+    numbers = {"per_class": per_class, "steps": steps, "real_batch": real_batch, "interval": interval}
+    settings: dict[str, Any] = {name: whole_number(name, value) for name, value in numbers.items()}
+    settings |= {"matching": one_of("matching", matching, MATCHINGS), "seed": check_seed(seed)}
+    settings |= {"lr": number("lr in gray levels", lr, 0, ends="()"), "images": images.fingerprint()}
+    settings |= {"network": setting.network, "device": device.type}
     if not len(images):
         raise InputError("distillation needs images; got an empty set")
     for label in classes[counts[classes] < per_class]:
@@ -106,29 +90,24 @@ def distil(
             f"{counts[label]}: distillation makes fewer images than there are"
         )
 
-    def compute() -> dict[str, Any]:
+    def make() -> dict[str, Any]:
         started = time.perf_counter()
         with threads(setting.network, device):
             pixels, loss = _match(images, settings, setting)
         return {"images": pixels, "loss": loss, "seconds": np.float64(time.perf_counter() - started)}
 
-    if store is None:
-        found = compute()
-    else:
-        found = store.load_or_compute("distilled", settings, compute, device=device.type, code=(distil,))
-    labels = np.repeat(classes, per_class)
+    made = store.load_or_compute("distilled", settings, make, device=device.type, code=(distil,)) if store else make()
+    labels, name = np.repeat(classes, per_class), f"{images.name} distilled".strip()
     ids = np.array([f"distilled/{label}/{i % per_class:05d}" for i, label in enumerate(labels)])
-    name = f"{images.name} distilled".strip()
-    made = dataclasses.replace(images, images=found["images"], labels=labels, ids=ids, name=name)
-    return Distilled(made, found["loss"], settings, float(found["seconds"]))
+    synthetic = dataclasses.replace(images, images=made["images"], labels=labels, ids=ids, name=name)
+    return Distilled(synthetic, made["loss"], settings, float(made["seconds"]))
 
 
 def step_length(per_class: int) -> float:
     """Length of the first step in gray levels: 3, from 17 images per class on 50 / per_class [ours].
 
-    A mean of many images moves when each of them moves little, so plain SGD's step shrinks with 1 / per_class. With
-    steps of 3 gray levels, 100 images per class follow the noise of the real batches: trained on, they fall 10 points
-    behind the images they began as (CIFAR-10, images held out of the training set).
+    A mean of many images moves when each of them moves little. With steps of 3 gray levels, 100 images per class follow
+    the noise of the real batches, and teach 10 points less than where they began (CIFAR-10, validation images).
     """
     return min(3.0, 50 / per_class)
 
@@ -140,52 +119,52 @@ def _match(images: ImageSet, settings: dict[str, Any], setting: Setting) -> tupl
     members = [by_id[images.labels[by_id] == label] for label in np.flatnonzero(images.class_counts)]
     first = [generator(seed, "distil start", c).permutation(rows)[:per_class] for c, rows in enumerate(members)]
     pixels = torch.from_numpy(images.images).to(device)
-    synthetic = pixels[torch.from_numpy(np.concatenate(first)).to(device)].float()
+
+    def at(rows: np.ndarray) -> Tensor:
+        return pixels[torch.from_numpy(rows).to(device)].float()
+
+    synthetic = at(np.concatenate(first))
     speed = torch.zeros_like(synthetic)
     measured = make_network(setting.network, images.n_classes, images.size, seed)
     measured.normalize_by(images.images)
     draws, views = generator(seed, "distil batches"), torch_generator(seed, "distil views")
-    selected, losses = members, []
-    together = max(1, _TOGETHER // real_batch)
+    selected, everything, losses = members, np.concatenate(members), []
+    together, pad = max(1, _TOGETHER // real_batch), max(1, round(images.size / 8))
     for step in tqdm(range(steps), desc="distilling", disable=not setting.progress, leave=False):
-        model = make_network(setting.network, images.n_classes, images.size, derive(seed, "distil", step))
-        _prepare(model, measured, members, draws, pixels)
+        model = make_network(setting.network, images.n_classes, images.size, derive(seed, "distil", step)).to(device)
+        sample = draws.choice(everything, min(256, len(everything)), replace=False)
+        _hold_fixed(model, measured, at(sample))
         if settings["matching"] == "representative" and step % settings["interval"] == 0:
             selected = [representatives(model, images.images, rows, real_batch, seed) for rows in members]
-        view = _view(images, views)
+        # one random crop (and mirror) per step: real and synthetic images are seen alike
+        down, right = torch.randint(0, 2 * pad + 1, (2,), generator=views).tolist()
+        mirrored = images.mirror and bool(torch.rand(1, generator=views) < 0.5)
+        view = functools.partial(_cropped, pad=pad, down=down, right=right, mirrored=mirrored)
         slopes, total = [], 0.0
         for start in range(0, len(members), together):
             part = selected[start : start + together]
             real = np.concatenate([draws.choice(rows, real_batch, replace=len(rows) < real_batch) for rows in part])
             own = synthetic[start * per_class : (start + len(part)) * per_class].clone().requires_grad_(True)
-            with torch.no_grad():
-                target = class_means(model, view(pixels[torch.from_numpy(real).to(device)].float()), len(part))
+            target = class_means(model, view(at(real)), len(part))
             loss = (target - class_means(model, view(own), len(part))).square().mean(dim=1).sum()
             slopes.append(torch.autograd.grad(loss, own)[0])
-            total += float(loss.detach())
+            total += loss.item()
         slope = torch.cat(slopes)
-        size = slope.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-20)
-        speed = 0.5 * speed + slope / size
+        speed = 0.5 * speed + slope / slope.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-20)
         rate = settings["lr"] * 0.5 * (1 + np.cos(np.pi * step / steps))
         synthetic = (synthetic - rate * speed).clamp(0, 255)
         losses.append(total / len(members))
     return synthetic.round().to(torch.uint8).cpu().numpy(), np.asarray(losses)
 
 
-def _prepare(
-    model: Network, measured: Network, members: list[np.ndarray], draws: np.random.Generator, pixels: Tensor
-) -> None:
-    """Make a new network ready: it normalizes as `measured` does, its batch normalization by some real images."""
+def _hold_fixed(model: Network, measured: Network, sample: Tensor) -> None:
+    """Hold a new network fixed: it normalizes as `measured` does, its batch normalization by some real images."""
     model.mean.copy_(measured.mean)
     model.std.copy_(measured.std)
-    model.to(pixels.device).requires_grad_(False).train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
-    everything = np.concatenate(members)
-    sample = draws.choice(everything, min(256, len(everything)), replace=False)
-    with torch.no_grad():
-        model.feature_map(pixels[torch.from_numpy(sample).to(pixels.device)])
+    model.requires_grad_(False).train().feature_map(sample)
     model.eval()
 
 
@@ -194,18 +173,11 @@ def class_means(model: Network, batch: Tensor, n_classes: int) -> Tensor:
     return model.feature_map(batch).flatten(1).unflatten(0, (n_classes, -1)).mean(dim=1)
 
 
-def _view(images: ImageSet, rng: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """One random crop (and mirror), the same for every image it is given: real and synthetic are seen alike."""
-    pad = max(1, round(images.size / 8))
-    down, right = (int(offset) for offset in torch.randint(0, 2 * pad + 1, (2,), generator=rng))
-    mirrored = images.mirror and bool(torch.rand(1, generator=rng) < 0.5)
-
-    def view(batch: Tensor) -> Tensor:
-        height, width = batch.shape[1:3]
-        seen = functional.pad(batch, (0, 0, pad, pad, pad, pad))[:, down : down + height, right : right + width]
-        return seen.flip(2) if mirrored else seen
-
-    return view
+def _cropped(batch: Tensor, pad: int, down: int, right: int, mirrored: bool) -> Tensor:
+    """(B, H, W, 3) images padded on all sides and cropped to their size again, mirrored or not."""
+    height, width = batch.shape[1:3]
+    crop = functional.pad(batch, (0, 0, pad, pad, pad, pad))[:, down : down + height, right : right + width]
+    return crop.flip(2) if mirrored else crop
 
 
 def representatives(model: Network, images: np.ndarray, rows: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -27,28 +27,20 @@ from dqas_lib.training.probabilities import class_error, ensemble_probabilities
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
+Arrays = dict[str, Any]
 REACHED = ("accuracy", "best_accuracy", "cross_entropy", "recall", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """A training set as comparisons keep it: its images are read, or made again, only when they are asked for.
-
-    Args:
-        fingerprint: Of the images, as `ImageSet.fingerprint` gives it.
-        class_counts: (C,) number of images of each class; all 0 when a maker cannot make the set.
-        stored_ratio: Image ratio x fraction of patches kept; of what a maker made, the ratio it was made for.
-        seconds: It took, with everything it needed that was not in the store.
-        load: Gives the images.
-        weights: (B,) loss weights, where the method defines them.
-    """
+    """A training set as comparisons keep it: its images are read, or made again by `load`, only when asked for."""
 
     fingerprint: str
-    class_counts: np.ndarray
-    stored_ratio: float
-    seconds: float
+    class_counts: np.ndarray  # (C,) images of each class; all 0 when a maker cannot make the set
+    stored_ratio: float  # image ratio x fraction of patches kept; of what a maker made, the ratio it was made for
+    seconds: float  # it took, with everything it needed that was not in the store
     load: Callable[[], ImageSet]
-    weights: np.ndarray | None = None
+    weights: np.ndarray | None = None  # (B,) of the losses, where the method defines them
 
     @cached_property
     def images(self) -> ImageSet:
@@ -58,23 +50,14 @@ class Selected:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a network trained on some images reached on others.
+    """What a network trained on some images reached on others."""
 
-    Args:
-        accuracy: In [0, 1], after the last step.
-        best_accuracy: The best on the way: a choice made on the test set, never the result.
-        cross_entropy: Nats per image.
-        recall: (C,) accuracy of each class; NaN for a class without images.
-        missing: (C,) mean probability missing at the true class; see `training.probabilities.class_error`.
-        seconds: Of the training alone.
-    """
-
-    accuracy: float
-    best_accuracy: float
-    cross_entropy: float
-    recall: np.ndarray
-    missing: np.ndarray
-    seconds: float
+    accuracy: float  # in [0, 1], after the last step
+    best_accuracy: float  # the best on the way: a choice made on the test set, never the result
+    cross_entropy: float  # nats per image
+    recall: np.ndarray  # (C,) accuracy of each class; NaN for a class without images
+    missing: np.ndarray  # (C,) mean probability missing at the true class; see `training.probabilities.class_error`
+    seconds: float  # of the training alone
 
     @property
     def macro_accuracy(self) -> float:
@@ -88,22 +71,17 @@ def select(
     method: str | Source,
     seed: int,
     setting: Setting,
-    *,
     patchify: str = "none",
     plan: Patchify | None = None,
     ratio_kind: str = "image",
+    *,
     compute: bool = True,
 ) -> Selected | None:
-    """`quantize`, or what a maker makes, with the result kept in the setting's store.
+    """`quantize`, or what a maker (which drops no patches) makes, with the result kept in the setting's store.
 
     What methods and makers from outside the library give is computed anew each time, because changes to their code
     would go unnoticed. Of what a maker makes only a record is kept, not the images, which may be as many as there are.
-
-    Args:
-        images, ratio, seed, setting, patchify, ratio_kind: As in `quantize`; a maker drops no patches.
-        method: A name of `METHODS` or `MAKERS`, or a method or maker.
-        plan: Which patches are dropped.
-        compute: False: None in place of a selection that is not in the store.
+    With compute=False, a selection that is not in the store is None.
     """
     source: Any = get_source(method)
     plan, making = plan or Patchify(), isinstance(source, Maker)
@@ -113,31 +91,19 @@ def select(
     key |= {"budget": check_ratio(ratio, len(images)), **setting.key}
     if keep and dropping:
         key["patchify"] = {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
-
-    fresh: list[ImageSet] = []
+    fresh: list[ImageSet] = []  # the images, when they are computed here
 
     def make() -> ImageSet:
         made = source.make(images, ratio, seed, setting)
         return images.take(np.zeros(0, dtype=np.int64)) if made is None else made
 
-    def work() -> dict[str, Any]:
+    def work() -> Arrays:
         started = time.perf_counter()
         if making:
             made, stored_ratio, weights = make(), ratio, None
         else:
-            selection = quantize(
-                images,
-                ratio,
-                method=source,
-                seed=seed,
-                setting=setting,
-                patchify=patchify,
-                theta=plan.theta,
-                drop=plan.drop,
-                patch_size=plan.patch_size,
-                autoencoder=plan.autoencoder,
-                ratio_kind=ratio_kind,
-            )
+            patches = {"patchify": patchify, "ratio_kind": ratio_kind, **vars(plan)}
+            selection = quantize(images, ratio, method=source, seed=seed, setting=setting, **patches)
             made, stored_ratio, weights = selection.images, selection.stored_ratio, selection.weights
         fresh.append(made)
         return {
@@ -151,7 +117,7 @@ def select(
         }
 
     code = (*map(type, parts(source)), Pool, *((quantize,) if dropping else ()))
-    found = _kept(setting.store if keep else None, "selection", key, work, setting, code, compute)
+    found = _kept("selection", key, work, code, setting.store if keep else None, compute)
     if found is None:
         return None
 
@@ -177,9 +143,7 @@ def evaluate(
     """Train on `images`, evaluate on `test`; read from the setting's store when it is there.
 
     Args:
-        images: What is trained on.
-        test: What is evaluated on.
-        setting: Network, recipe, device, store.
+        images, test: What is trained on, and what is evaluated on.
         seed: Of the comparison: equal seeds mean equal initial weights and equal order of the data for every method.
         weights: (N,) loss weights (default: those of a `Selected`).
         compute: False: None in place of a training that is not in the store.
@@ -195,32 +159,26 @@ def evaluate(
         **setting.key,
     }
 
-    def work() -> dict[str, Any]:
+    def work() -> Arrays:
         trained_on = images.images if isinstance(images, Selected) else images
         result = train(trained_on, setting=setting, seed=derive(seed, "evaluation"), evaluate_on=test, weights=weights)
         numbers = {name: np.asarray(getattr(result, name)) for name in REACHED}
         probabilities = ensemble_probabilities(result.logits[None])
         return numbers | {"missing": class_error(probabilities, test.labels, test.n_classes)}
 
-    found = _kept(setting.store, "training", key, work, setting, (train, class_error), compute)
+    found = _kept("training", key, work, (train, class_error), setting.store, compute)
     if found is None:
         return None
-    values: dict[str, Any] = {name: value if value.ndim else float(value) for name, value in found.items()}
+    values: Arrays = {name: value if value.ndim else float(value) for name, value in found.items()}
     return Evaluation(**values)
 
 
 def _kept(
-    store: Store | None,
-    stage: str,
-    key: dict[str, Any],
-    work: Callable[[], dict[str, Any]],
-    setting: Setting,
-    code: tuple[Any, ...],
-    compute: bool,
-) -> dict[str, Any] | None:
+    stage: str, key: Arrays, work: Callable[[], Arrays], code: tuple[Any, ...], store: Store | None, compute: bool
+) -> Arrays | None:
     """A result from the store, or computed; None when it is neither there nor to be computed."""
     if store is None:
         return work() if compute else None
     if not compute:
         return store.get(stage, key, code)
-    return store.load_or_compute(stage, key, work, device=setting.key["device"], code=code)
+    return store.load_or_compute(stage, key, work, device=key["device"], code=code)

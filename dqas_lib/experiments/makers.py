@@ -24,16 +24,13 @@ class Maker(Protocol):
     @property
     def name(self) -> str:
         """Its name in tables."""
-        ...
 
     @property
     def kind(self) -> str:
         """Its kind in tables."""
-        ...
 
     def make(self, images: ImageSet, ratio: float, seed: int, setting: Setting) -> ImageSet | None:
         """A set that costs what round(ratio * N) of the images cost; None: it cannot be made at this ratio."""
-        ...
 
 
 MAKERS: Registry[Any] = Registry("maker")
@@ -80,21 +77,16 @@ class Reencoding:
             return None
 
 
-for _maker in (
-    *(Distillation("dm", "random"), Distillation("dream", "representative")),
-    *(Reencoding("jpeg", "jpeg"), Reencoding("webp", "webp")),
-):
-    MAKERS.register(_maker)
+MAKERS.register(Distillation("dm", "random"))
+MAKERS.register(Distillation("dream", "representative"))
+MAKERS.register(Reencoding("jpeg", "jpeg"))
+MAKERS.register(Reencoding("webp", "webp"))
 
 Source = Method | Maker  # where a training set comes from
 
 
 def get_source(source: str | Source) -> Source:
-    """A method or maker by its registered name, or the given object.
-
-    Raises:
-        InputError: For an unknown name, a maker without a name or kind, and what `get_method` refuses.
-    """
+    """A method or maker by its registered name, or the given object; InputError for what is neither."""
     if isinstance(source, str):
         if source not in METHODS and source not in MAKERS:
             raise unknown("method", source, (*METHODS, *MAKERS))

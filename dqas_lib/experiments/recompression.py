@@ -1,7 +1,6 @@
 """A control nobody publishes: all the images, as JPEG or WebP, at the bytes of a compressed set."""
 
 import bisect
-import functools
 import io
 from dataclasses import dataclass
 
@@ -20,23 +19,14 @@ _SAMPLE = 200  # images on which quality and size are chosen; the bytes are then
 
 @dataclass(frozen=True, eq=False)
 class Recompressed:
-    """The decoded images and what they cost.
-
-    Args:
-        images: The same samples with the pixels that come back.
-        n_bytes: Of all encoded images (JPEG: with one copy of the quantization and Huffman tables, which all images
-            share; no labels, no file names).
-        codec, quality: Of CODECS and QUALITIES.
-        side: Side in pixels of what was encoded.
-        psnr: Mean over the images, in dB.
-    """
+    """The same samples with the decoded pixels, and what they cost."""
 
     images: ImageSet
-    n_bytes: int
+    n_bytes: int  # of all encoded images (JPEG: with one copy of the tables they share; no labels, no file names)
     codec: str
     quality: int
-    side: int
-    psnr: float
+    side: int  # in pixels, of what was encoded
+    psnr: float  # mean over the images, in dB
 
 
 def recompress(images: ImageSet, n_bytes: int, *, codec: str = "jpeg") -> Recompressed:
@@ -58,7 +48,7 @@ def recompress(images: ImageSet, n_bytes: int, *, codec: str = "jpeg") -> Recomp
     sides = [max(1, round(images.size * scale)) for scale in SCALES]
     fits = []
     for side in sides:
-        best = bisect.bisect_right(QUALITIES, fair, key=functools.partial(_size, sample, side, codec, gray))
+        best = bisect.bisect_right(QUALITIES, fair, key=lambda quality: _coded(sample, side, quality, codec, gray)[0])
         if best:
             quality = QUALITIES[best - 1]
             fits.append((_psnr(sample, _coded(sample, side, quality, codec, gray)[1]), side, quality))
@@ -66,8 +56,7 @@ def recompress(images: ImageSet, n_bytes: int, *, codec: str = "jpeg") -> Recomp
         for quality in range(largest, QUALITIES[0] - 1, -1):
             size, decoded = _coded(pixels, side, quality, codec, gray)
             if size <= n_bytes:
-                made = images.with_images(decoded)
-                return Recompressed(made, size, codec, quality, side, _psnr(pixels, decoded))
+                return Recompressed(images.with_images(decoded), size, codec, quality, side, _psnr(pixels, decoded))
     least = _coded(pixels, sides[-1], QUALITIES[0], codec, gray)[0]
     raise InputError(f"{n_bytes:,} bytes are too few: {len(pixels):,} images as {codec} take at least {least:,}")
 
@@ -83,29 +72,21 @@ def is_gray(pixels: np.ndarray) -> bool:
     return bool((pixels[..., :1] == pixels).all())
 
 
-def _size(pixels: np.ndarray, side: int, codec: str, gray: bool, quality: int) -> int:
-    return _coded(pixels, side, quality, codec, gray)[0]
-
-
 def _coded(pixels: np.ndarray, side: int, quality: int, codec: str, gray: bool) -> tuple[int, np.ndarray]:
     """Bytes of the encoded images, and the (N, H, W, 3) uint8 images that come back."""
     height, width = pixels.shape[1:3]
     tables = jpeg_tables(side, quality, gray) if codec == "jpeg" else b""
     total, back = len(tables), np.empty_like(pixels)
     for i, image in enumerate(pixels):
-        picture = Image.fromarray(image[..., 0] if gray else image)
-        if side != width:
-            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+        picture = Image.fromarray(image[..., 0] if gray else image).resize((side, side), Image.Resampling.LANCZOS)
         if codec == "jpeg":
             data = _saved(picture, "JPEG", quality=quality, streamtype=2)
-            seen = whole_jpeg(tables, data)
+            decoded = whole_jpeg(tables, data)
         else:
             data = _saved(picture.convert("RGB"), "WEBP", quality=quality, method=4)
-            seen = Image.open(io.BytesIO(data))
+            decoded = Image.open(io.BytesIO(data))
         total += len(data)
-        if side != width:
-            seen = seen.resize((width, height), Image.Resampling.LANCZOS)
-        back[i] = np.asarray(seen.convert("RGB"))
+        back[i] = np.asarray(decoded.resize((width, height), Image.Resampling.LANCZOS).convert("RGB"))
     return total, back
 
 

@@ -50,14 +50,11 @@ def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") ->
 def paired(
     rows: pd.DataFrame, first: str, second: str, *, over: Sequence[str], by: str = "method", value: str = "accuracy"
 ) -> dict[str, float]:
-    """Paired comparison first - second over rows equal in `over` (e.g. ["seed"]).
+    """Paired comparison first - second over rows equal in `over` (e.g. ["seed"]); InputError for an incomplete pair.
 
     Returns:
         n, difference (mean), half (of its 95 % interval), p (two-sided paired t test) and correlation (Pearson's, of
         the pairs: near 0 the pairing removed nothing, the luck of each training is still in the difference).
-
-    Raises:
-        InputError: When a pair is incomplete: means over different seeds are not compared.
     """
     table = rows.pivot(index=list(over), columns=by, values=value)
     for name in (first, second):
@@ -78,6 +75,5 @@ def holm(p: Values) -> np.ndarray:
     p = np.asarray(p, dtype=np.float64)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
     corrected = np.full(len(p), math.nan)
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    corrected[order] = np.minimum(np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order]), 1.0)
     return corrected

@@ -41,9 +41,6 @@ def survey(
         methods: Default: `all_methods`.
         others: Makers beside them (default: all of `MAKERS`: distilled images, all images re-encoded).
         measure: Of MEASURES ("macro_accuracy" for imbalanced data).
-
-    Raises:
-        InputError: For an unknown measure, and for what `compare` refuses.
     """
     one_of("measure", measure, MEASURES)
     sources = {**labeled(all_methods() if methods is None else methods), **labeled(list(others or MAKERS))}
@@ -53,34 +50,26 @@ def survey(
 
 
 def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "accuracy") -> pd.DataFrame:
-    """One row per method of the rows of `survey`, in their order.
-
-    Args:
-        rows: method, kind, n_images, seed, the measure and selection_seconds.
-        reference: Method the others are compared with.
-        measure: Of MEASURES.
+    """One row per method of the rows of `survey`, in their order; InputError when a seed of one lacks the reference.
 
     Returns:
-        method, kind, n_images, n (seeds), the measure's name and half (mean over the seeds and half of its 95 %
-        interval), of the difference to the reference, paired over the seeds the method has, difference,
-        difference_half, p, p_holm (corrected for all the comparisons in the table) and correlation (NaN for the
-        reference itself), selection_seconds (mean). Below three seeds there is no interval and no p: NaN.
-
-    Raises:
-        InputError: When a seed of a method lacks the reference, and for a measure that is not in MEASURES.
+        method, kind, n_images, n (seeds), the measure and half (mean and half of its 95 % interval); of the difference
+        to the reference, paired over the seeds a method has: difference, difference_half, p, p_holm (corrected for all
+        comparisons in the table), correlation (all NaN for the reference itself, interval and p also below three
+        seeds); selection_seconds (mean).
     """
     one_of("measure", measure, MEASURES)
     out = []
     for method, group in rows.groupby("method", sort=False):
-        line = {name: group[name].iloc[0] for name in ("method", "kind", "n_images")}
         mean, half = mean_interval(group[measure])
+        line = {name: group[name].iloc[0] for name in ("method", "kind", "n_images")}
         line |= {"n": len(group), measure: mean, "half": half}
-        against = dict.fromkeys(("difference", "half", "p", "correlation"), np.nan)
+        pairs = dict.fromkeys(("difference", "half", "p", "correlation"), np.nan)
         if method != reference:
             same_seeds = rows[rows["method"].isin([method, reference]) & rows["seed"].isin(group["seed"])]
-            against = paired(same_seeds, str(method), reference, over=["seed"], value=measure)
-        line |= {"difference": against["difference"], "difference_half": against["half"], "p": against["p"]}
-        line |= {"p_holm": np.nan, "correlation": against["correlation"]}
-        out.append(line | {"selection_seconds": group["selection_seconds"].mean()})
+            pairs = paired(same_seeds, str(method), reference, over=["seed"], value=measure)
+        line |= {"difference": pairs["difference"], "difference_half": pairs["half"], "p": pairs["p"], "p_holm": np.nan}
+        line |= {"correlation": pairs["correlation"], "selection_seconds": group["selection_seconds"].mean()}
+        out.append(line)
     table = pd.DataFrame(out)
     return table.assign(p_holm=holm(table["p"]))
