@@ -170,12 +170,11 @@ def _run(data: DataSet, trials: Sequence[Trial], workers: int, progress: bool, c
     """Results of the trials, in their order; without `compute` those that are in the store."""
     results = [_trial(data, trial, compute=False) for trial in trials]
     missing = [i for i, result in enumerate(results) if result is None] if compute else []
-    n_read, title = len(trials) - len(missing), f"trainings on {data.name}"
     # copy on write: PyTorch warns of arrays that cannot be written
     with joblib.parallel_config("loky", inner_max_num_threads=1, mmap_mode="c"):
         processes = joblib.Parallel(n_jobs=min(workers, max(1, len(missing))), return_as="generator")
         computed = processes(joblib.delayed(_trial)(data, trials[i], True, [*NETWORKS.values()]) for i in missing)
-    with tqdm(total=len(trials), initial=n_read, desc=title, disable=not progress) as bar:
+    with tqdm(total=len(missing), desc=f"trainings on {data.name}", disable=not progress) as bar:
         for i, result in zip(missing, computed, strict=True):
             results[i] = result
             bar.update(1)

@@ -76,11 +76,11 @@ def distil(
     """
     counts, setting = images.class_counts, setting or Setting()
     classes, device, store = np.flatnonzero(counts), torch.device(setting.device), setting.store
-    lr = step_length(whole_number("per_class", per_class)) if lr is None else lr
+    first_step = step_length(whole_number("per_class", per_class)) if lr is None else lr
     numbers = {"per_class": per_class, "steps": steps, "real_batch": real_batch, "interval": interval}
     settings: dict[str, Any] = {name: whole_number(name, value) for name, value in numbers.items()}
-    settings |= {"matching": one_of("matching", matching, MATCHINGS), "seed": check_seed(seed)}
-    settings |= {"lr": number("lr in gray levels", lr, 0, ends="()"), "images": images.fingerprint()}
+    settings |= {"lr": number("lr in gray levels", first_step, 0, ends="()"), "seed": check_seed(seed)}
+    settings |= {"matching": one_of("matching", matching, MATCHINGS), "images": images.fingerprint()}
     settings |= {"network": setting.network, "device": device.type}
     if not len(images):
         raise InputError("distillation needs images; got an empty set")
