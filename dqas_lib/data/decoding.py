@@ -4,11 +4,13 @@ What a file holds is read from its first bytes, not from its name. A file that c
 here but a `Fault` that says why, so that a caller can list all of them.
 """
 
+import ctypes
 import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -26,8 +28,9 @@ DECODING_BYTES = 400_000_000
 # Pillow keeps at most 4 bytes per pixel: twice for a mode that is converted first, three times for transparency; a
 # progressive JPEG also keeps 2 for each of 3 coefficients, a WebP three more pictures (measured)
 PIXEL_BYTES, PROGRESSIVE_BYTES, WEBP_BYTES = 4, 6, 12
-# pictures that take more are decoded one at a time, all by one thread: the C library keeps freed memory per thread
+# pictures that take more are decoded one at a time
 LARGE_BYTES = 32_000_000
+_one_large = threading.Lock()
 MEMBER_BYTES = 64_000_000  # a member of an archive that is larger is refused unread
 GAP = 3.0  # a picture is averaged down until it is this many times too large, then resampled
 CHUNK = 64  # files that a thread takes at a time
@@ -65,9 +68,7 @@ class Decoded(NamedTuple):
     kind: str
 
 
-def try_decode(
-    name: str, file: BinaryIO, *, size: int, fit: str = "crop", large: Executor | None = None
-) -> Decoded | Fault:
+def try_decode(name: str, file: BinaryIO, *, size: int, fit: str = "crop") -> Decoded | Fault:
     """Decode one picture to (size, size, 3) uint8; a `Fault` in place of any exception, whatever the bytes are [ours].
 
     A picture of that size already is not resampled. Transparent parts become white, 16 bits become 8 by dividing by
@@ -78,10 +79,9 @@ def try_decode(
         file: Open for reading bytes.
         size: Side in pixels.
         fit: "crop" (the shorter side becomes `size`, the middle is kept) or "pad" (the longer one, the rest is black).
-        large: Decodes pictures of more than LARGE_BYTES.
     """
     try:
-        return _decode(file, size, fit, large)
+        return _decode(file, size, fit)
     except DataError as error:
         return Fault(name, str(error))
     except UnidentifiedImageError:
@@ -92,17 +92,22 @@ def try_decode(
         return Fault(name, f"cannot be read ({reason_of(error)})")
 
 
-def _decode(file: BinaryIO, size: int, fit: str, large: Executor | None) -> Decoded:
+def _decode(file: BinaryIO, size: int, fit: str) -> Decoded:
     image = Image.open(file, formats=FORMATS)
     width, height = image.size
     kind = f"{image.format} {image.mode}"
     # a JPEG more than twice too large is decoded at a half, a quarter or an eighth: a fraction of the time
     drafted = image.draft(None, (2 * size, 2 * size))
     box = drafted[1] if drafted else (0, 0, width, height)
-    if _bytes_to_decode(image, width, height) > LARGE_BYTES and large is not None:
-        pixels, sideways = large.submit(_upright, image, box, size, fit).result()
-    else:
-        pixels, sideways = _upright(image, box, size, fit)
+    large = _bytes_to_decode(image, width, height) > LARGE_BYTES
+    with _one_large if large else nullcontext():
+        try:
+            pixels, sideways = _upright(image, box, size, fit)
+        finally:
+            del image  # its memory is free before the next large picture may have it: given back by the C library, too
+            if large:
+                with suppress(OSError, AttributeError, TypeError):  # where it has such a function
+                    ctypes.CDLL(None).malloc_trim(0)
     return Decoded(pixels, *((height, width) if sideways else (width, height)), kind)
 
 
@@ -197,7 +202,7 @@ def decode_all(
     def one(position: int) -> Decoded | Fault:
         try:
             with open_file(names[position]) as file:
-                result = try_decode(names[position], file, size=size, fit=fit, large=large)
+                result = try_decode(names[position], file, size=size, fit=fit)
         except Exception as error:  # a file that is gone or forbidden, a damaged member of an archive
             return Fault(names[position], f"cannot be read ({reason_of(error)})")
         if isinstance(result, Fault):
@@ -205,7 +210,7 @@ def decode_all(
         images[position] = result.pixels
         return result._replace(pixels=empty)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(1) as large:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow grumbles about is decided above
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return images, in_threads(one, range(len(names)), progress=progress, label=label)
