@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dqas_lib.core.errors import InputError
 
@@ -41,6 +41,10 @@ class Registry(Mapping[str, Item]):
         if name not in self:
             raise unknown(self.kind, name, self)
         return self._items[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The item of that name, or the default."""
+        return self._items.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._items

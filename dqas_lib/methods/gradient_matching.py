@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import scipy
 
 from dqas_lib.budget.class_counts import largest_remainder
@@ -167,7 +166,10 @@ def greedy_validation_gain(
         gain = gradients.take(left).against(gradients.take(validation).total())
         ranked = left[np.argsort(-gain, kind="stable")]
         # of each class the first that it has room for, and of those the first that are wanted
-        among_class = pd.Series(labels[ranked]).groupby(labels[ranked]).cumcount().to_numpy()
+        by_class = np.argsort(labels[ranked], kind="stable")
+        sorted_labels = labels[ranked][by_class]
+        among_class = np.empty(len(ranked), dtype=np.int64)
+        among_class[by_class] = np.arange(len(ranked)) - np.searchsorted(sorted_labels, sorted_labels)
         new = ranked[among_class < room[labels[ranked]]][:wanted]
         room -= np.bincount(labels[new], minlength=len(room))
         left = np.setdiff1d(left, new, assume_unique=True)

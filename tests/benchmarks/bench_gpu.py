@@ -124,7 +124,7 @@ class Step:
         self.model = make_network(name, 10, size, seed).to(pool.device).train()
         if padded:
             pad_stem(self.model)
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=True
         )
         generator = torch.Generator().manual_seed(seed)
@@ -136,9 +136,9 @@ class Step:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self.forward(self.x)
         loss = functional.cross_entropy(output.float(), self.y)
-        self.optimiser.zero_grad(set_to_none=False)
+        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
 
 class PadChannels(nn.Module):
@@ -268,7 +268,7 @@ def bench_recipe(pool: Bench, images: ImageSet) -> None:
 def bench_patchify(pool: Bench, images: ImageSet) -> None:
     network_name = "small_cnn" if pool.tiny else "resnet18"
     network = make_network(network_name, images.n_classes, images.size, 0)
-    network.normalise_by(images.images)
+    network.normalize_by(images.images)
     network = network.to(pool.device).eval()
     recipe = replace(AUTOENCODERS["quick"], steps=20) if pool.tiny else "quick"
     coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(pool.device)).autoencoder

@@ -40,7 +40,7 @@ class Photographs(torch.utils.data.Dataset):
 
 
 class Normalised(torch.nn.Module):
-    """The library's network behind images that a transform has normalised already, (B, 3, H, W)."""
+    """The library's network behind images that a transform has normalized already, (B, 3, H, W)."""
 
     def __init__(self, network) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Normalised(torch.nn.Module):
 
 
 def plain_training(images, network, *, batch_size: int, steps: int, workers: int) -> float:
-    """Images a second of the textbook loop: DataLoader, random crop, mirror, normalisation, SGD; after 10 steps."""
+    """Images a second of the textbook loop: DataLoader, random crop, mirror, normalization, SGD; after 10 steps."""
     from torchvision import transforms
 
     transform = transforms.Compose(
@@ -70,15 +70,15 @@ def plain_training(images, network, *, batch_size: int, steps: int, workers: int
         num_workers=workers,
     )
     model = Normalised(network.to(memory_format=torch.contiguous_format)).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     warm, started = 10, 0.0
     for done, (x, y) in enumerate(loader, start=1):
         if done == warm + 1:
             started = time.perf_counter()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = functional.cross_entropy(model(x), y)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         loss.item()
         if done == warm + steps:
             return steps * batch_size / (time.perf_counter() - started)

@@ -75,9 +75,9 @@ def run(
         budget = round(float(ratio) * len(images))
         method = DQAS()
         what = (
-            f"class-wise initialisation and {method.rounds.number} active rounds of {method.rounds.learners} learners"
+            f"class-wise initialization and {method.rounds.number} active rounds of {method.rounds.learners} learners"
         )
-        choice = stage(what, lambda: method.choose(pool, budget))
+        choice = stage(what, lambda: method.select(pool, budget))
     if len(np.unique(choice.positions)) != budget:
         raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")
     what = f"{budget:,} of {len(images):,} {data} images (ratio {ratio}), network {network}"

@@ -24,7 +24,8 @@ def test_it_is_a_mapping(fruits):
     assert "pear" in fruits
     assert "plum" not in fruits
     assert None not in fruits
-    assert fruits["apple"].name == "apple"
+    assert fruits["apple"].name == fruits.get("apple").name == "apple"
+    assert fruits.get("plum", 7) == 7
 
 
 @pytest.mark.parametrize("name", ["aple", "APPLE", "", None, 3, ["apple"]])

@@ -176,7 +176,7 @@ def test_crop_keeps_the_middle_and_pad_keeps_everything(tmp_path, width, height)
     assert (padded[..., 0] == 0).sum() == 256 - bright
 
 
-def test_crop_is_centred(tmp_path):
+def test_crop_is_centered(tmp_path):
     content = np.zeros((16, 48, 3), dtype=np.uint8)
     content[:, 16:32] = 255
     Image.fromarray(content).save(tmp_path / "a.png")

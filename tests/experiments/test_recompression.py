@@ -40,7 +40,7 @@ def test_a_jpeg_without_its_tables_comes_back_as_the_whole_file_would(photograph
     assert len(without.getvalue()) + len(tables) == len(whole.getvalue()) + 4
 
 
-def test_grey_images_are_encoded_as_grey(digits):
+def test_gray_images_are_encoded_as_gray(digits):
     found = recompress(digits.train.take(np.arange(100)), 100 * 90)
     pixels = found.images.images
     assert (pixels[..., 0] == pixels[..., 1]).all()

@@ -50,7 +50,7 @@ def test_rows_of_selections_and_of_other_sets(blobs, tmp_path):
         survey(data, 0.2, [0], others=("gif",))
 
 
-def test_png_bytes_count_grey_images_as_grey(digits, blobs):
+def test_png_bytes_count_gray_images_as_gray(digits, blobs):
     assert png_bytes(blobs.take(np.arange(2))) > 2 * 8 * 8 * 2  # noise in three channels hardly shrinks
     assert png_bytes(digits.train.take(np.arange(10))) < 10 * (8 * 8 + 70)  # 64 gray levels and a PNG's header
 

@@ -88,7 +88,7 @@ def test_every_combination_of_switches_runs(blobs, number):
     assert subset.settings["method"]["counts"]["name"] == type(counts).__name__
 
 
-def test_without_rounds_and_initialisation_it_is_a_uniform_draw_from_the_bins(blobs):
+def test_without_rounds_and_initialization_it_is_a_uniform_draw_from_the_bins(blobs):
     subset = quantize(
         blobs, 0.3, method=replace(FAST, rounds=None, initialization=Equal()), setting=Setting(recipe=TINY)
     )

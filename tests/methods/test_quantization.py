@@ -58,7 +58,7 @@ def test_gradient_bins_are_those_of_the_long_vectors(toy):
 # ------------------------------------------------------------------------------------------------ ADQ
 
 
-def test_texture_level_of_a_ramp_and_of_flat_grey():
+def test_texture_level_of_a_ramp_and_of_flat_gray():
     """Sobel of a ramp of slope s is 8 s inside; at the two edges (reflected) it is half of that."""
     ramp = np.repeat((10 * np.arange(8, dtype=np.uint8))[None, :], 8, axis=0)
     images = np.stack([np.repeat(ramp[..., None], 3, axis=2), np.full((8, 8, 3), 77, dtype=np.uint8)])
