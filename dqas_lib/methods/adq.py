@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.core.checks import number, whole_number
@@ -69,6 +68,8 @@ class ADQ:
 
 def texture_level(images: np.ndarray) -> np.ndarray:
     """(N,) mean of |Sobel_x| / 2 + |Sobel_y| / 2 over the pixels of (N, H, W, 3) uint8 images, gray (Rec. 601)."""
+    from scipy.ndimage import correlate1d  # as slow to import as the whole library
+
     levels = np.empty(len(images))
     for start in range(0, len(images), 1024):
         gray = images[start : start + 1024] @ np.array([0.299, 0.587, 0.114])
