@@ -16,9 +16,8 @@ from dqas_lib.compressed.manifest import MANIFEST, Files, read_manifest
 from dqas_lib.compressed.write import whole_set
 from dqas_lib.core.errors import DataError, DqasError, reason_of
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.patches.autoencoder import Autoencoder, from_bytes
+from dqas_lib.patches.autoencoder import Autoencoder, PretrainedAutoencoder, from_bytes
 from dqas_lib.patches.masks import grid_of
-from dqas_lib.patches.pretrained import PretrainedAutoencoder
 from dqas_lib.patches.reconstruct import check_fit, reconstruct
 
 

@@ -1,6 +1,5 @@
-"""Training the small autoencoder: `ImageSet`, recipe -> `AutoencoderTraining`. `AUTOENCODERS` holds recipes by name."""
+"""Training the small autoencoder on an `ImageSet` by a recipe; `AUTOENCODERS` holds the recipes by name."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,15 +64,6 @@ def get_recipe(recipe: str | AutoencoderRecipe) -> AutoencoderRecipe:
     return recipe if isinstance(recipe, AutoencoderRecipe) else AUTOENCODERS[recipe]
 
 
-@dataclass(frozen=True, eq=False)
-class AutoencoderTraining:
-    """A trained autoencoder, (steps,) mean squared errors of dropped patches (normalized pixels), seconds."""
-
-    autoencoder: MaskedAutoencoder
-    loss: np.ndarray
-    seconds: float
-
-
 def train_autoencoder(
     images: ImageSet,
     *,
@@ -83,11 +73,12 @@ def train_autoencoder(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool = False,
-) -> AutoencoderTraining:
-    """Train a `MaskedAutoencoder` on a data set, without its labels; on a GPU in bfloat16.
+) -> tuple[MaskedAutoencoder, np.ndarray]:
+    """Train a `MaskedAutoencoder` on a data set, without its labels; on a GPU in bfloat16. Gives its losses too.
 
-    Weights are rounded to half precision at the end, as they are stored. patch_size: default 2, 4, 8 for 8, 32, 64 px;
-    importance: (N, G), else smooth random maps stand in. InputError for no images, or what does not fit them.
+    Losses: (steps,) mean squared errors of dropped patches (normalized pixels). Weights are rounded to half precision
+    at the end, as they are stored. patch_size: default 2, 4, 8 for 8, 32, 64 px; importance: (N, G), else smooth random
+    maps stand in. InputError for no images, or what does not fit them.
     """
     recipe, device = get_recipe(recipe), torch.device(device)
     if not len(images):
@@ -104,7 +95,6 @@ def train_autoencoder(
     batches = _batches(images, shape.grid, importance, recipe, device, torch_generator(seed, "autoencoder"))
     update = clipped_adamw(model.parameters(), weight_decay=recipe.weight_decay)
     losses: list[Tensor] = []
-    started = time.perf_counter()
     for step in tqdm(range(recipe.steps), desc="autoencoder", disable=not progress, leave=False):
         x, kept = next(batches)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -117,7 +107,7 @@ def train_autoencoder(
     with torch.no_grad():
         for part in model.state_dict().values():
             part.copy_(part.half().float())
-    return AutoencoderTraining(model.eval(), torch.stack(losses).cpu().numpy(), time.perf_counter() - started)
+    return model.eval(), torch.stack(losses).cpu().numpy()
 
 
 def _batches(

@@ -131,10 +131,7 @@ def largest_theta(shifts: np.ndarray, thetas: np.ndarray, limits: np.ndarray) ->
     shifts: (T, N) distances between features of original and reconstruction at thetas[t]; thetas: (T,) rising;
     limits: (N,). [BGFDQ: semantic-offset dropping]
     """
-    thetas = np.asarray(thetas, dtype=np.float64)
-    if len(thetas) != len(shifts) or (np.diff(thetas) <= 0).any():
-        raise InputError(f"thetas must rise, one for each row of shifts; got {thetas.tolist()} for {len(shifts)} rows")
-    within = np.logical_and.accumulate(np.asarray(shifts) <= limits, axis=0)
+    within = np.logical_and.accumulate(shifts <= limits, axis=0)
     return np.concatenate([[0.0], thetas])[within.sum(axis=0)]
 
 

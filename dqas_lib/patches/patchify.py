@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,37 +15,16 @@ from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches import masks
 from dqas_lib.patches.autoencoder import Autoencoder, from_bytes, to_bytes
 from dqas_lib.patches.autoencoder_training import AUTOENCODERS, AutoencoderRecipe, train_autoencoder
-from dqas_lib.patches.importance import activation, patch_importance
+from dqas_lib.patches.importance import activation_maps, patch_importance
 from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.reconstruct import check_fit, reconstruct, reconstruction_error
 from dqas_lib.training.features import extract, unit_rows
-from dqas_lib.training.networks import Network
-from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
 
 Arrays = Mapping[str, np.ndarray]
-IMPORTANCE = (train, activation, patch_importance)
+IMPORTANCE = (train, activation_maps, patch_importance)
 CODER = (*IMPORTANCE, train_autoencoder)
 ERROR = (*CODER, reconstruction_error)
-
-
-class _TrainedPool(Protocol):
-    """What stage 1 needs of a `pool.Pool`: its images, a network trained on them, and a place for results."""
-
-    @property
-    def images(self) -> ImageSet: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def setting(self) -> Setting: ...
-    @property
-    def by_id(self) -> np.ndarray: ...
-    @property
-    def trained(self) -> Network: ...
-
-    def stage(
-        self, name: str, settings: Mapping[str, Any], compute: Callable[[], Arrays], code: tuple[Any, ...]
-    ) -> Arrays: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +78,7 @@ class Patched:
 class Patchifier:
     """Stage 1 on the images of a pool, by its network's importance; InputError at once when the plan does not fit."""
 
-    pool: _TrainedPool
+    pool: Any  # a `pool.Pool`, of the room above: its images, a network trained on them, a place for results
     plan: Patchify = dataclasses.field(default_factory=Patchify)
 
     def __post_init__(self) -> None:
@@ -139,7 +118,7 @@ class Patchifier:
         pool, images = self.pool, self.pool.images
 
         def compute() -> Arrays:
-            maps = activation(pool.trained, images.images, images.labels, device=pool.setting.device).maps
+            maps = activation_maps(pool.trained, images.images, images.labels, device=pool.setting.device)
             return {"importance": patch_importance(maps, images.size, self.patch_size)}
 
         return pool.stage("importance", {"patch_size": int(self.patch_size)}, compute, IMPORTANCE)["importance"]
@@ -152,19 +131,16 @@ class Patchifier:
             return coder
 
         def compute() -> Arrays:
-            order, size, seed = pool.by_id, self.patch_size, derive(pool.seed, "autoencoder")
-            images, importance = pool.images.take(order), self.importance[order]
-            device, progress = pool.setting.device, pool.setting.progress
-            training = train_autoencoder(
-                images,
-                patch_size=size,
+            made, _ = train_autoencoder(
+                pool.images.take(pool.by_id),
+                patch_size=self.patch_size,
                 recipe=coder,
-                importance=importance,
-                seed=seed,
-                device=device,
-                progress=progress,
+                importance=self.importance[pool.by_id],
+                seed=derive(pool.seed, "autoencoder"),
+                device=pool.setting.device,
+                progress=pool.setting.progress,
             )
-            return {"safetensors": np.frombuffer(to_bytes(training.autoencoder), dtype=np.uint8)}
+            return {"safetensors": np.frombuffer(to_bytes(made), dtype=np.uint8)}
 
         return from_bytes(self._stage("autoencoder", compute, CODER)["safetensors"].tobytes())
 

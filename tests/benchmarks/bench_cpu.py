@@ -293,7 +293,7 @@ def test_training_against_a_plain_loop(benchmark, leave, quick):
 IMPORTANCE = """
 import numpy as np
 from dqas_lib.data.load import load_images
-from dqas_lib.patches.importance import activation, patch_importance
+from dqas_lib.patches.importance import activation_maps, patch_importance
 from dqas_lib.patches.masks import default_patch_size
 from dqas_lib.training.features import extract
 from dqas_lib.training.networks import make_network
@@ -302,8 +302,8 @@ data, n, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 images = load_images(data, progress=False).train.take(np.arange(n))
 network = make_network("small_cnn", images.n_classes, images.size, 0)
 def importance():
-    found = activation(network, images.images, images.labels)
-    return patch_importance(found.maps, images.size, default_patch_size(images.size))
+    maps = activation_maps(network, images.images, images.labels)
+    return patch_importance(maps, images.size, default_patch_size(images.size))
 importance(), extract(network, images.images)
 forward = min(seconds_of(lambda: extract(network, images.images))[0] for _ in range(repeats))
 give(forward=forward, importance=min(seconds_of(importance)[0] for _ in range(repeats)))
@@ -324,7 +324,7 @@ images = load_images(sys.argv[1], progress=False).train
 share, repeats = float(sys.argv[2]), int(sys.argv[3])
 chosen = images.take(np.arange(round(share / 0.75 * len(images))))
 recipe = replace(AUTOENCODERS["small"], steps=1)  # of its full size; what it reconstructs takes as long, seen or not
-coder = train_autoencoder(chosen, recipe=recipe).autoencoder
+coder = train_autoencoder(chosen, recipe=recipe)[0]
 n_patches = grid_of(chosen.size, coder.patch_size) ** 2
 kept = keep_mask(np.random.default_rng(0).random((len(chosen), n_patches)), 0.25)
 reconstructed = chosen.with_images(reconstruct(coder, chosen.images, kept))

@@ -27,7 +27,7 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.data.load import load_images
 from dqas_lib.patches.autoencoder_training import AUTOENCODERS, train_autoencoder
-from dqas_lib.patches.importance import activation, patch_importance
+from dqas_lib.patches.importance import activation_maps, patch_importance
 from dqas_lib.patches.masks import keep_mask
 from dqas_lib.patches.reconstruct import reconstruct
 from dqas_lib.training.networks import make_network
@@ -271,12 +271,12 @@ def bench_patchify(pool: Bench, images: ImageSet) -> None:
     network.normalize_by(images.images)
     network = network.to(pool.device).eval()
     recipe = replace(AUTOENCODERS["quick"], steps=20) if pool.tiny else "quick"
-    coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(pool.device)).autoencoder
+    coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(pool.device))[0]
     patch_size = coder.patch_size
 
     def patchified(part: ImageSet, batch_size: int) -> np.ndarray:
-        found = activation(network, part.images, part.labels, device=str(pool.device), batch_size=batch_size)
-        kept = keep_mask(patch_importance(found.maps, part.size, patch_size), 0.25)
+        maps = activation_maps(network, part.images, part.labels, device=str(pool.device), batch_size=batch_size)
+        kept = keep_mask(patch_importance(maps, part.size, patch_size), 0.25)
         return reconstruct(coder, part.images, kept, device=str(pool.device), batch_size=batch_size)
 
     seconds, _ = pool.seconds(lambda: patchified(images, 4096), repeats=2)

@@ -113,7 +113,7 @@ class TestOrders:
         assert np.array_equal(first.images.images, again.images.images)
 
     def test_a_ready_autoencoder_is_used(self, run, pool):
-        ready = train_autoencoder(pool, patch_size=4, recipe=CODER).autoencoder
+        ready = train_autoencoder(pool, patch_size=4, recipe=CODER)[0]
         subset = run(patchify="last", autoencoder=ready)
         assert subset.autoencoder is ready
         assert subset.kept.shape == (30, 4)
@@ -200,7 +200,7 @@ class TestImportanceWeightedError:
         assert np.array_equal(run(patchify="first", drop="importance x error").kept, one.kept)
 
     def test_with_a_ready_autoencoder_and_a_theta_for_each_image(self, run, pool):
-        ready = train_autoencoder(pool, patch_size=2, recipe=CODER).autoencoder
+        ready = train_autoencoder(pool, patch_size=2, recipe=CODER)[0]
         rule = AdaptiveTheta(thetas=(0.125, 0.25, 0.5))
         subset = run(patchify="last", autoencoder=ready, drop="importance x error", theta=rule)
         error = reconstruction_error(ready, pool.images)
@@ -262,7 +262,7 @@ class TestBadInput:
             run(**options)
 
     def test_an_autoencoder_for_another_size_or_patch(self, run, digits, pool):
-        ready = train_autoencoder(pool, recipe=CODER).autoencoder
+        ready = train_autoencoder(pool, recipe=CODER)[0]
         large = ImageSet(np.zeros((20, 16, 16, 3), np.uint8), np.arange(20) % 2, np.arange(20), ("a", "b"))
         with pytest.raises(InputError, match="made for images of 8 px, these have 16 px"):
             run(large, ratio=0.5, patchify="first", autoencoder=ready)
