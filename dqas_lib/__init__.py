@@ -25,26 +25,13 @@ The map, from the ground up; a floor imports only from those before it:
 - notebook, reproduce: figures and outputs of notebooks; profiles of runs (both stand on core alone)
 """
 
-from dqas_lib.compressed.read import CompressedSet, open_compressed
+# ruff: noqa: F401 - imported for those who use the library
+
+import sys
+from types import ModuleType
+from typing import Any
+
 from dqas_lib.core import __version__ as __version__
-from dqas_lib.core.devices import default_device
-from dqas_lib.core.errors import DataError, DqasError, InputError, RunError
-from dqas_lib.core.store import Store
-from dqas_lib.data.data_report import DataReport
-from dqas_lib.data.export import export_folder
-from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
-from dqas_lib.data.load import data_report, load_images
-from dqas_lib.methods import METHODS
-from dqas_lib.methods.base import register
-from dqas_lib.patches.autoencoder_training import AUTOENCODERS
-from dqas_lib.patches.masks import AdaptiveTheta
-from dqas_lib.patches.patchify import Patched
-from dqas_lib.quantize import Selection, patchify, quantize
-from dqas_lib.training.features import extract, predict
-from dqas_lib.training.networks import NETWORKS
-from dqas_lib.training.recipes import RECIPES, Recipe
-from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import TrainingResult, train
 
 # fmt: off
 __all__ = [
@@ -54,3 +41,49 @@ __all__ = [
     "open_compressed", "patchify", "predict", "quantize", "register", "train",
 ]
 # fmt: on
+
+
+def _import_public_names() -> None:
+    """All at once, as the registries fill while their modules are imported."""
+    from dqas_lib.compressed.read import CompressedSet, open_compressed
+    from dqas_lib.core.devices import default_device
+    from dqas_lib.core.errors import DataError, DqasError, InputError, RunError
+    from dqas_lib.core.store import Store
+    from dqas_lib.data.data_report import DataReport
+    from dqas_lib.data.export import export_folder
+    from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
+    from dqas_lib.data.load import data_report, load_images
+    from dqas_lib.methods import METHODS
+    from dqas_lib.methods.base import register
+    from dqas_lib.patches.autoencoder_training import AUTOENCODERS
+    from dqas_lib.patches.masks import AdaptiveTheta
+    from dqas_lib.patches.patchify import Patched
+    from dqas_lib.quantize import Selection, patchify, quantize
+    from dqas_lib.training.features import extract, predict
+    from dqas_lib.training.networks import NETWORKS
+    from dqas_lib.training.recipes import RECIPES, Recipe
+    from dqas_lib.training.setting import Setting
+    from dqas_lib.training.train import TrainingResult, train
+
+    globals().update(locals())
+
+
+class _Library(ModuleType):
+    """The package, which imports its public names when it is asked for the first of them: PyTorch takes seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _import_public_names()
+        return globals()[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep what is set, but not the module dqas_lib.quantize in place of the function, when that is imported."""
+        if name != "quantize" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Library

@@ -83,9 +83,22 @@ def test_every_import_of_the_library_is_declared():
 
 def test_importing_the_library_loads_neither_plots_nor_data_libraries():
     heavy = ("matplotlib", "sklearn", "pandas", "torchvision", "papermill", "seaborn", "scipy.ndimage", "scipy.stats")
-    code = f"import sys, dqas_lib; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, dqas_lib; dqas_lib.quantize; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_library_is_imported_when_it_is_used():
+    """PyTorch takes seconds, and `--help` has half a second; the function `quantize` stays one, not its module."""
+    code = """
+import sys, dqas_lib
+print("torch" in sys.modules, {*dqas_lib.__all__} <= {*dir(dqas_lib)})
+import dqas_lib.experiments.compare
+from dqas_lib import quantize, train
+print(callable(quantize), dqas_lib.quantize is quantize, all(hasattr(dqas_lib, name) for name in dqas_lib.__all__))
+print(hasattr(dqas_lib, "no_such_name"))"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert result.stdout.split() == ["False", "True", "True", "True", "True", "False"]
 
 
 def test_make_help_lists_every_documented_target():
