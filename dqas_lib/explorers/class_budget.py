@@ -31,6 +31,11 @@ class BudgetExplorer:
     name = "class_budget"
     size = (7.4, 4.4)
     title = "Dividing a budget among the classes"
+    questions = (
+        "Does the class-wise rule give most to the hardest class?",
+        "Set the shrinking to 1, then to 0. How far apart are the counts?",
+        "How much does the class-wise rule promise over equal counts, at small and at large budgets?",
+    )
 
     def __post_init__(self) -> None:
         c, there = len(self.class_names), sum(self.caps)
@@ -91,23 +96,6 @@ class BudgetExplorer:
             f"{', '.join(f'{rule} {mean:.1f} %' for rule, mean in means.items())}."
             f"{'' if 'DQAS' in rules else ' DQAS was not run at this budget.'}"
         )
-
-    def questions(self) -> dict[str, str]:
-        """See `frames.Explorer`."""
-        budget, kappa = self.budgets[self.dials[0].start], self.kappas[self.dials[1].start]
-        smallest, largest, plain = self.budgets[0], self.budgets[-1], self.counts(budget, 0.0)["class-wise"]
-        hardest, most = (self.class_names[int(np.argmax(values))] for values in (self.errors, plain))
-        rules = [self.counts(b, kappa) for b in (smallest, largest)]
-        gains = [100 * (self.predicted(r["class-wise"]) - self.predicted(r["equal"])).mean() for r in rules]
-        yes = "Yes" if most == hardest else "No"
-        return {
-            f"The hardest class is {hardest}. Does the class-wise rule give it most?": f"{yes}: of {budget:,} images, "
-            f"{most} gets most, {plain.max():,}, when nothing is shrunk.",
-            "Set the shrinking to 1, then to 0. How far apart are the counts?": "At 1 they are as equal as can be, "
-            f"at 0 they run from {plain.min():,} to {plain.max():,} of {budget:,} images.",
-            "How much does the class-wise rule promise over equal counts?": f"{gains[0]:+.2f} points of mean accuracy "
-            f"at {smallest:,} images, {gains[1]:+.2f} at {largest:,}.",
-        }
 
 
 def budget_explorer(

@@ -34,6 +34,11 @@ class DropExplorer:
     name = "drop_share"
     size = (7.4, 3.9)
     title = "What dropping patches costs and saves"
+    questions = (
+        "Which patches go first?",
+        "Does dropping a quarter of the patches save a quarter of the bytes?",
+        "How does the error of the reconstructed pixels grow?",
+    )
 
     @property
     def dials(self) -> tuple[frames.Dial, ...]:
@@ -82,20 +87,6 @@ class DropExplorer:
     def _saved(self, place: int) -> float:
         """Per cent of the bytes."""
         return 100 * (1 - self.n_bytes[place] / self.n_bytes[0])
-
-    def questions(self) -> dict[str, str]:
-        """See `frames.Explorer`."""
-        at, theta, most = self.dials[0].start, percent(self.thetas[self.dials[0].start]), percent(self.thetas[-1])
-        shown = pixel_mask(keep_mask(self.importance, self.thetas[at]), self.images.size)
-        gray = self.images.images.mean(axis=-1)
-        spread = [gray[where].std() if where.any() else 0.0 for where in (~shown, shown)]
-        return {
-            "Which patches go first?": f"Those with the lowest {self.rule}: at {theta} the gray values of dropped "
-            f"pixels spread by {spread[0]:.0f} levels, of kept ones by {spread[1]:.0f}.",
-            f"Does dropping {theta} of the patches save {theta} of the bytes?": f"It saves {self._saved(at):.0f} %.",
-            "How does the error of the reconstructed pixels grow?": f"Over these {len(self.images)} images it is "
-            f"{self.error(at):.0f} of 255 levels at {theta} and {self.error(-1):.0f} at {most}.",
-        }
 
 
 def file_sizes(images: ImageSet, kept: np.ndarray | None = None, coder: Autoencoder | None = None) -> dict[str, int]:

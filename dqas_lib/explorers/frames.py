@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dqas_lib.compressed.codecs import to_sheet
 from dqas_lib.core.errors import DataError, DqasError, InputError
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.notebook import plots
@@ -45,11 +46,15 @@ class Dial:
 
 
 class Explorer(Protocol):
-    """What can be explored; `size` is in inches; alternative texts quote the titles of its panels."""
+    """What can be explored; `size` is in inches; alternative texts quote the titles of its panels.
+
+    questions: what the dials answer, for a page that stands alone; notebooks ask and discuss their own.
+    """
 
     name: str
     title: str
     size: tuple[float, float]
+    questions: tuple[str, ...]
 
     @property
     def dials(self) -> tuple[Dial, ...]:
@@ -57,9 +62,6 @@ class Explorer(Protocol):
 
     def draw(self, figure: Figure, places: tuple[int, ...]) -> str:
         """Draw the picture of a place of each dial; gives a sentence or two with its numbers, or raises DqasError."""
-
-    def questions(self) -> dict[str, str]:
-        """One to four questions, and their answers from the numbers at hand."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,9 @@ def show_images(axes: Axes, images: ImageSet, chosen: np.ndarray, columns: int, 
     if len(chosen) > columns * rows:
         chosen = chosen[np.linspace(0, len(chosen) - 1, columns * rows).round().astype(int)]
     gap = max(1, images.size // 10)
-    sheet = np.full((rows, columns, images.size + gap, images.size + gap, 3), 255, dtype=np.uint8)
-    sheet.reshape(-1, *sheet.shape[2:])[: len(chosen), :-gap, :-gap] = images.images[chosen]
-    sheet = np.concatenate(np.concatenate(sheet, axis=1), axis=1)[:-gap, :-gap]
+    spare, between = (0, columns * rows - len(chosen)), (0, gap)
+    tiles = np.pad(images.images[chosen], (spare, between, between, (0, 0)), constant_values=255)
+    sheet = to_sheet(tiles, columns)[:-gap, :-gap]
     axes.imshow(sheet, interpolation="nearest", extent=(0, columns, 0, rows))
     if not len(chosen):
         axes.text(0, rows, "none", va="top", color="#666666")

@@ -45,6 +45,11 @@ class RatioExplorer:
     name = "ratio"
     size = (7.4, 4.7)
     title = "What DQAS keeps at a ratio"
+    questions = (
+        "Which class gets most at the lowest ratio, and does it still at the highest?",
+        "Where on the curve does another image raise accuracy most?",
+        "The paler curves are other methods. Where do they differ most? Compare it with the bars.",
+    )
 
     @cached_property
     def accuracy(self) -> dict[tuple[str, float], tuple[int, float, float]]:
@@ -162,33 +167,6 @@ class RatioExplorer:
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("pale: representative, dark:\natypical; ringed: kept", fontsize=7.5)
         axes.margins(0.06)
-
-    def questions(self) -> dict[str, str]:
-        """See `frames.Explorer`."""
-        method, train = self.methods[0], self.data.train
-        there = [ratio for ratio in self.ratios if (method, ratio) in self.ids]
-        counts = np.stack([np.bincount(train.labels[self.kept(method, r)], minlength=train.n_classes) for r in there])
-        times, first, last = counts / counts.mean(axis=1, keepdims=True), percent(there[0]), percent(there[-1])
-        top, spread = int(times[0].argmax()), times.std(axis=1)
-        asked = {
-            f"Which class gets most at {first}, and does it still at {last}?": f"Class {train.class_names[top]}: "
-            f"{counts[0, top]:,} images, {times[0, top]:.2f} times an equal count; at {last} {times[-1, top]:.2f} "
-            f"times. Over the classes this spreads by {spread[0]:.2f} at {first} and by {spread[-1]:.2f} at {last}."
-        }
-        own = {r: mean for (name, r), (_, mean, _) in self.accuracy.items() if name == method}
-        if len(own) > 1:
-            at, slopes = [percent(r) for r in own], np.diff([*own.values()]) / np.diff([100 * r for r in own])
-            asked["Where on the curve does another image raise accuracy most?"] = (
-                f"From {at[0]} to {at[1]} by {slopes[0]:+.2f} points per per cent of the images; from {at[-2]} to "
-                f"{at[-1]} by {slopes[-1]:+.2f}."
-            )
-        for other in self.methods[1:2]:
-            gains = {r: own[r] - self.accuracy[other, r][1] for r in own if (other, r) in self.accuracy}
-            if gains:
-                most, names = max(gains, key=lambda r: abs(gains[r])), (label_of(method), label_of(other))
-                text = f"The paler curve is {names[1]}. Where do the two differ most? Compare it with the bars."
-                asked[text] = f"At {percent(most)}: {names[0]} minus {names[1]} is {gains[most]:+.1f} points."
-        return asked
 
 
 def ratio_explorer(

@@ -24,6 +24,11 @@ class RoundsExplorer:
     name = "rounds"
     size = (7.4, 4.4)
     title = "DQAS, round by round"
+    questions = (
+        "Which class's fraction grows most through the rounds, which shrinks most?",
+        "Does the mean score of the candidates fall from round to round?",
+        "Compare the initial set with the last round: do its images come from other bins?",
+    )
 
     @property
     def dials(self) -> tuple[frames.Dial, ...]:
@@ -81,27 +86,6 @@ class RoundsExplorer:
         axes.legend(loc="upper center", bbox_to_anchor=(0.55, 1))
         taken = f"the {n:,} taken score {np.nanmean(score[added]):.2f} on average" if n else "none is taken"
         return f"Of {len(candidates):,} candidates (mean score {candidates.mean():.2f}) {taken}."
-
-    def questions(self) -> dict[str, str]:
-        """See `frames.Explorer`."""
-        names, last = self.images.class_names, len(self.counts) - 1
-        moved = 100 * (self.counts[last] / self.counts[last].sum() - self.counts[0] / self.counts[0].sum())
-        up, down = moved.argmax(), moved.argmin()
-        means = [np.nanmean(row) for row in self.scores if np.isfinite(row).any()]
-        asked = {
-            "Which class's fraction grows most through the rounds, which shrinks most?": f"{names[up]} gains "
-            f"{moved[up]:.1f} points, {names[down]} loses {-moved[down]:.1f}."
-        }
-        if means:
-            falls = "it falls" if len(means) > 1 and means[-1] < means[0] else "here it does not fall"
-            path = " → ".join(f"{mean:.2f}" for mean in means)
-            asked["Does the mean score of the candidates fall from round to round?"] = f"It goes {path}: {falls}."
-        if self.bin is not None and last:
-            early, late = (1 + self.bin[self.round == number].mean() for number in (0, last))
-            asked["Compare the initial set with the last round. From which bins do the images come?"] = (
-                f"Bin 1 is the most representative: the mean is {early:.1f} at first, {late:.1f} in the last round."
-            )
-        return asked
 
 
 def rounds_explorer(images: ImageSet, selection: Selection) -> RoundsExplorer | frames.Missing:

@@ -110,9 +110,3 @@ def explore(explorer: Explorer | Missing) -> None:
         figure = frames.draw_figure(explorer, frames.starts(explorer))[0].figure
         folded = "As a still picture, for where no slider is shown"
         plots.show(figure, f"explorer_{explorer.name}", still.alt, folded=folded)
-
-
-def ask(explorer: Explorer | Missing) -> None:
-    """The explorer's questions, numbered, their answers folded; nothing when it is missing."""
-    if not isinstance(explorer, Missing):
-        display(HTML(str(PARTS.questions(explorer.questions()))))

@@ -171,12 +171,9 @@ def test_thirty_two_frames_take_less_than_350_kilobytes(budget):
     assert len(many.dials[0].texts) * max(some) < 350_000
 
 
-def test_questions_are_two_to_four_and_their_answers_hold_numbers(explorer):
-    questions = explorer.questions()
-    assert 2 <= len(questions) <= 4
-    assert all(question.endswith(("?", ".")) for question in questions)
-    assert all(re.search(r"\d", answer) for answer in questions.values())
-    assert "nan" not in " ".join(questions.values()).lower().split()
+def test_questions_are_two_to_four(explorer):
+    assert 2 <= len(explorer.questions) <= 4
+    assert all(question.endswith(("?", ".")) for question in explorer.questions)
 
 
 def test_a_dial_needs_a_start_among_its_positions():
@@ -333,7 +330,6 @@ def test_the_drop_explorer_drops_by_the_rule_of_its_stage(digits, rule):
     changed = (made.reconstructed[1] != made.images.images).any(axis=-1)
     assert changed.any()
     assert not (changed & pixel_mask(stage.kept[:3], 8)).any()
-    assert made.questions()["Which patches go first?"].startswith(f"Those with the lowest {rule}: at 25 % the gray ")
 
 
 def test_the_rounds_explorer_counts_what_each_round_adds(rounds):
@@ -342,8 +338,6 @@ def test_the_rounds_explorer_counts_what_each_round_adds(rounds):
     caption = at(rounds, 2).caption
     assert caption.startswith("Round 2: 20 images added, 60 in all. Of 1,161 candidates (mean score 0.30)")
     assert "the 20 taken score 0.50 on average" in caption
-    means = next(answer for answer in rounds.questions().values() if "→" in answer)
-    assert "0.80 → 0.30: it falls" in means
 
 
 def test_a_selection_without_rounds_or_of_other_images_is_a_sentence(digits, blobs):
@@ -439,10 +433,6 @@ def test_explore_shows_a_panel_with_a_still_picture_behind_it(rounds, monkeypatc
     shown.clear()
     widgets.explore(frames.Missing("ratio", "t", "Run <notebook> 06."))
     assert "Run &lt;notebook&gt; 06." in shown[0].data
-    widgets.ask(frames.Missing("ratio", "t", "s"))
-    assert len(shown) == 1
-    widgets.ask(rounds)
-    assert shown[1].data.count("<details>") == len(rounds.questions())
 
 
 # ------------------------------------------------------------------------------------------------- pages
@@ -490,7 +480,9 @@ def test_a_page_holds_all_its_frames_and_no_address(explorer, tmp_path, monkeypa
     assert base64.b64decode(frame["source"].partition(",")[2]) == shown.png
     assert image["alt"] == frame["alt"]
     assert image["src"] == frame["source"]
-    assert text.count("<details>") == len(explorer.questions())
+    assert all(
+        f"<li>{html.escape(question)}</li>".replace("&#x27;", "&#39;") in text for question in explorer.questions
+    )
     assert next(a for a in parts.of("option") if "selected" in a)["value"] == str(begin)
 
 
@@ -511,7 +503,7 @@ def test_only_what_fits_is_offered_on_a_page(budget, tmp_path, monkeypatch):
     assert not parts.of("option")
 
 
-def test_nothing_a_data_set_is_called_becomes_markup(budget, tmp_path, monkeypatch):
+def test_nothing_a_data_set_is_called_becomes_markup(budget, tmp_path):
     names = ('<script>alert("1")</script>', "</script><b>", "a'b\"c")
     hostile = replace(budget, class_names=names, kappas=(0.5,))
     frame = at(hostile, 1)
@@ -522,10 +514,6 @@ def test_nothing_a_data_set_is_called_becomes_markup(budget, tmp_path, monkeypat
     assert not any(name in text for name in names)
     assert [tag for tag, _ in Parts(text).tags].count("script") == 2
     assert json.loads(Parts(text).data["frames"])["frames"][0][1]["caption"] == frame.caption
-    shown = []
-    monkeypatch.setattr(widgets, "display", shown.append)
-    widgets.ask(hostile)
-    assert not any(name in shown[0].data for name in names)
 
 
 def test_a_method_from_outside_is_explored_as_any_other(digits, stored):
