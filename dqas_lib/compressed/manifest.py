@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.core.errors import DataError
+from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.files import read_npy
 
 FORMAT, VERSION, MANIFEST = "dqas-compressed", 1, "manifest.json"
+MANIFEST_BYTES = 64_000_000  # of provenance, mostly: it lists the files that were left out
 # the entries that are used: their kind, or the least whole number that they may be
 ENTRIES: dict[str, Any] = {
     **{"images": 0, "size": 1, "patch_size": 1},
@@ -34,17 +35,34 @@ def dump(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps({**body, "digest": digest}, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
+def refuse_foreign_files(path: Path) -> None:
+    """InputError unless this folder is a compressed set and holds no other file, so that it may be replaced."""
+    try:
+        manifest = json.loads(_content(path / MANIFEST, MANIFEST_BYTES))
+        if manifest["format"] != FORMAT or path.is_symlink():
+            raise ValueError
+        ours = {MANIFEST, *manifest["files"]}
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError):
+        raise InputError(f"{path} is no compressed set: give another path") from None
+    if foreign:
+        names = ", ".join(map(repr, foreign[:5])) + (" ..." if len(foreign) > 5 else "")
+        raise InputError(f"{path} also holds {names}, which would be lost: move it away, or give another path")
+
+
 def read_manifest(path: Path) -> tuple[dict[str, Any], int]:
     """The manifest of the set in this folder, and its bytes; DataError unless it is the one that was written."""
     file = path / MANIFEST
     if not file.is_file():
         raise DataError(f"no compressed set at {path}: {MANIFEST} is missing there")
-    raw = file.read_bytes()
+    raw = _content(file, MANIFEST_BYTES)
     try:
         manifest = json.loads(raw)
         if manifest["format"] != FORMAT:
             raise DataError(f"{file} is not the manifest of a compressed set")
-        version = int(manifest["version"])
+        version = manifest["version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"version {version!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged (not the manifest that was written): restore it or save again") from error
     if version > VERSION:
@@ -52,13 +70,21 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], int]:
     if dump(manifest) != raw:
         raise DataError(f"{file} is damaged (its checksum differs): restore it or save the set again")
     wrong = [key for key, kind in ENTRIES.items() if key not in manifest or not _is(manifest[key], kind)]
-    if wrong or not all(isinstance(name, str) for name in manifest["class_names"]):
-        what = ", ".join(wrong) or "class_names"
-        raise DataError(f"{file} is not the manifest of a compressed set (wrong or missing: {what}): save it again")
+    if wrong:
+        raise DataError(f"{file} is not the manifest of a compressed set (wrong or missing: {', '.join(wrong)})")
     for name, entry in manifest["files"].items():
         if not FILES.fullmatch(name) or not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
             raise DataError(f"{file} lists {name[:100]!r}, which is no file of a compressed set: save it again")
     return manifest, len(raw)
+
+
+def _content(file: Path, most: int) -> bytes:
+    """The content of a file; DataError, before it is read, when it is no regular file or larger than that."""
+    if not file.is_file():
+        raise DataError(f"{file} is missing: restore it or save the set again")
+    if (size := file.stat().st_size) > most:
+        raise DataError(f"{file} is damaged ({size:,} bytes in place of {most:,}): restore it or save the set again")
+    return file.read_bytes()
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -73,9 +99,7 @@ class Files(dict[str, bytes]):
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path = path
         for name, entry in manifest["files"].items():
-            if not (path / name).is_file():
-                raise DataError(f"{path / name} is missing: restore it or save the set again")
-            self[name] = (path / name).read_bytes()
+            self[name] = _content(path / name, entry["bytes"])
             if entry_of(self[name]) != {key: entry[key] for key in ("bytes", "sha256")}:
                 what = "is damaged (its SHA-256 differs from the manifest's): restore it or save the set again"
                 raise DataError(f"{path / name} {what}")

@@ -13,8 +13,10 @@ from torch.utils.data import Dataset
 
 from dqas_lib.compressed.codecs import SHEETS, from_sheet, sheet_columns
 from dqas_lib.compressed.manifest import MANIFEST, Files, read_manifest
-from dqas_lib.compressed.write import whole_set
-from dqas_lib.core.errors import DataError, DqasError, reason_of
+from dqas_lib.core.checks import a_path
+from dqas_lib.core.devices import check_device
+from dqas_lib.core.errors import DataError, reason_of
+from dqas_lib.core.files import whole_folder
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches.autoencoder import Autoencoder, PretrainedAutoencoder, from_bytes
 from dqas_lib.patches.masks import grid_of
@@ -66,14 +68,24 @@ def open_compressed(
     device: str | torch.device = "cpu",
     transform: Callable[[Tensor], Any] | None = None,
     progress: bool = False,
+    autoencoder: Autoencoder | None = None,
 ) -> CompressedSet:
     """Open a compressed set: check every file, reconstruct the dropped patches.
 
-    DataError names the file that is missing, damaged, or from a newer version of this library.
+    Args:
+        path: Its folder.
+        device: Where the patches are reconstructed.
+        transform: See `CompressedSet`.
+        progress: Whether to show a bar.
+        autoencoder: For a set that was made with a pretrained one: the same. A file may not choose what is loaded.
+
+    Raises:
+        DataError: Names the file that is missing, damaged, or from a newer version of this library.
     """
+    folder, device = a_path("path", path), check_device(device)
     try:
-        return _open(whole_set(Path(path)), device, transform, progress)
-    except (DqasError, torch.cuda.OutOfMemoryError):
+        return _open(whole_folder(folder), device, transform, progress, autoencoder)
+    except (DataError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # checksums agree, contents do not: a hostile or hand-made set
         what = f"{str(path)[:200]!r} is no compressed set of this library ({type(error).__name__}: {reason_of(error)})"
@@ -81,15 +93,19 @@ def open_compressed(
 
 
 def _open(
-    path: Path, device: str | torch.device, transform: Callable[[Tensor], Any] | None, progress: bool
+    path: Path,
+    device: torch.device,
+    transform: Callable[[Tensor], Any] | None,
+    progress: bool,
+    autoencoder: Autoencoder | None,
 ) -> CompressedSet:
     manifest, manifest_bytes = read_manifest(path)
     files = Files(path, manifest)
     n, size, settings = manifest["images"], manifest["size"], manifest["autoencoder"]
     n_patches = grid_of(size, manifest["patch_size"]) ** 2
     labels, packed = files.whole_numbers("labels.npy"), files.whole_numbers("masks.npy")
-    texts = "ids.json" in files
-    ids = np.array(json.loads(files["ids.json"]), dtype=str) if texts else files.whole_numbers("ids.npy")
+    texts = files.get("ids.json")
+    ids = files.whole_numbers("ids.npy") if texts is None else np.array(json.loads(texts), dtype=str)
     if packed.shape != (n, -(-n_patches // 8)) or labels.shape != (n,) or ids.shape != (n,):
         raise DataError(f"{path}: masks, labels and ids do not fit the {n} images of {MANIFEST}; save the set again")
     kept = np.unpackbits(packed, axis=1, count=n_patches).astype(bool)
@@ -103,20 +119,21 @@ def _open(
         pixels[start : start + count] = from_sheet(sheet, size)[:count]
     coder: Autoencoder | None = None
     if settings is not None:
-        if settings["kind"] == "pretrained":
-            coder = PretrainedAutoencoder(settings["source"], size=settings["size"], patch_size=settings["patch_size"])
-        else:
+        if settings["kind"] != "pretrained":
             coder = from_bytes(files["autoencoder.safetensors"], name=str(path / "autoencoder.safetensors"))
+        elif autoencoder is None:
+            how = (
+                "patches.PretrainedAutoencoder"
+                f"({settings['source']!r}, size={size}, patch_size={settings['patch_size']})"
+            )
+            raise DataError(f"{path} needs a pretrained autoencoder: if you trust it, give autoencoder={how}")
+        else:
+            coder = autoencoder
         check_fit(coder, size)
         pixels = reconstruct(coder, pixels, kept, device=device, progress=progress)
-    images = ImageSet(
-        pixels,
-        labels.astype(np.int64),
-        ids if texts else ids.astype(np.int64),
-        class_names=tuple(manifest["class_names"]),
-        name=manifest["name"],
-        mirror=manifest["mirror"],
-        provenance=manifest["provenance"],
-    )
+    elif not kept.all():
+        raise DataError(f"{path}: patches are dropped, but {MANIFEST} names no autoencoder: save the set again")
+    names = tuple(manifest["class_names"])
+    images = ImageSet(pixels, labels, ids, names, manifest["name"], manifest["mirror"], manifest["provenance"])
     sizes = {MANIFEST: manifest_bytes, **{name: len(content) for name, content in files.items()}}
     return CompressedSet(images, kept, coder, manifest, sizes, transform)

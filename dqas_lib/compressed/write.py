@@ -12,19 +12,18 @@ every file is checked against the manifest, and the manifest against itself, bef
 
 import json
 import os
-import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dqas_lib.compressed.codecs import SHEETS, sheet_columns, to_sheet
-from dqas_lib.compressed.manifest import FORMAT, MANIFEST, VERSION, dump, entry_of
+from dqas_lib.compressed.manifest import FORMAT, MANIFEST, VERSION, dump, entry_of, refuse_foreign_files
+from dqas_lib.core.checks import a_path, of_kind
 from dqas_lib.core.errors import InputError
-from dqas_lib.core.files import flush_folder, npy_bytes, refused_writes, write_atomically
+from dqas_lib.core.files import npy_bytes, refused_writes, whole_folder, write_atomically, writing_folder
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches.autoencoder import Autoencoder, MaskedAutoencoder, to_bytes
 from dqas_lib.patches.masks import pixel_mask
@@ -45,17 +44,20 @@ def save_compressed(
     InputError for masks that do not fit or dropped patches without autoencoder; DataError for a full or locked disk.
 
     Args:
-        path: The folder; InputError if it exists, unless `overwrite` is given and it is a compressed set.
+        path: The folder; InputError if it exists, unless `overwrite` is given and it is a compressed set and no more.
         images: As they are trained on, dropped patches reconstructed; only kept patches are written.
         kept: (N, G) bool; None: everything. autoencoder: what reconstructed the dropped patches.
         settings: Plain values, kept in the manifest.
     """
-    path = Path(path)
-    if (old := whole_set(path)) != path:
-        os.rename(old, path)
-    if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
-        what = "is no compressed set" if overwrite else "exists already"
-        raise InputError(f"{path} {what}: give another path" + ("" if overwrite else ", or overwrite=True"))
+    path = a_path("path", path)
+    of_kind("images", images, ImageSet, "give the part of a data set that is to be saved, such as its train")
+    with refused_writes(path):
+        if (old := whole_folder(path)) != path:
+            os.rename(old, path)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise InputError(f"{path} exists already: give another path, or overwrite=True")
+        refuse_foreign_files(path)
     kept = np.ones((len(images), 1), dtype=bool) if kept is None else np.asarray(kept, dtype=bool)
     grid = round(kept.shape[1] ** 0.5) if kept.ndim == 2 else 0
     if kept.shape != (len(images), grid * grid) or not grid or images.size % grid:
@@ -68,34 +70,29 @@ def save_compressed(
         check_fit(autoencoder, images.size)
         if autoencoder.patch_size * grid != images.size:
             raise InputError(f"the autoencoder's patches have {autoencoder.patch_size} px, not {images.size // grid}")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with refused_writes(path, "free space there, or give another path"):
-            temporary.mkdir(parents=True)
-            files = {}
-            for name, content in _contents(images, kept, autoencoder):
-                write_atomically(temporary / name, content)
-                files[name] = entry_of(content)
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "name": images.name,
-                "class_names": list(images.class_names),
-                "mirror": images.mirror,
-                "images": len(images),
-                "size": images.size,
-                "patch_size": images.size // grid,
-                "kept_patches": int(kept.sum()),
-                "autoencoder": None if autoencoder is None else autoencoder.describe(),
-                "settings": dict(settings or {}),
-                "provenance": dict(images.provenance),
-                "pixels": images.fingerprint(),
-                "files": files,
-            }
-            write_atomically(temporary / MANIFEST, dump(manifest))
-            _put_in_place(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    check = partial(refuse_foreign_files, path) if overwrite else None
+    with refused_writes(path, "free space there, or give another path"), writing_folder(path, check) as folder:
+        files = {}
+        for name, content in _contents(images, kept, autoencoder):
+            write_atomically(folder / name, content)
+            files[name] = entry_of(content)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": images.name,
+            "class_names": list(images.class_names),
+            "mirror": images.mirror,
+            "images": len(images),
+            "size": images.size,
+            "patch_size": images.size // grid,
+            "kept_patches": int(kept.sum()),
+            "autoencoder": None if autoencoder is None else autoencoder.describe(),
+            "settings": dict(settings or {}),
+            "provenance": dict(images.provenance),
+            "pixels": images.fingerprint(),
+            "files": files,
+        }
+        write_atomically(folder / MANIFEST, dump(manifest))
     return path
 
 
@@ -121,33 +118,3 @@ def _smallest(values: np.ndarray) -> np.ndarray:
     if not len(values):
         return values.astype(np.uint8)
     return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename the complete folder; an old set at `path` goes away only when the new one is in its place."""
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-    if path.exists():
-        os.rename(path, old)
-    try:
-        os.rename(temporary, path)
-    except OSError:
-        if old.exists():
-            os.rename(old, path)
-        raise
-    flush_folder(path.parent)
-    for replaced in _set_aside(path):
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def whole_set(path: Path) -> Path:
-    """`path`; or, if a replacement was cut off between its two renamings, the old set under its other name."""
-    aside = [] if path.exists() else _set_aside(path)
-    return max(aside, key=lambda entry: entry.stat().st_mtime, default=path)
-
-
-def _set_aside(path: Path) -> list[Path]:
-    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.old")
-    try:
-        return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
-    except OSError:
-        return []

@@ -11,6 +11,8 @@ def check_device(device: str | torch.device) -> torch.device:
     """The device; "auto" is CUDA where there is one. InputError when this machine has none of that kind."""
     try:
         resolved = torch.device(default_device() if device == "auto" else device)
+        if resolved.type not in ("cpu", "cuda"):
+            raise TypeError
     except (RuntimeError, TypeError):
         raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'auto'") from None
     if resolved.type == "cuda" and not torch.cuda.is_available():

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,27 +86,31 @@ def imports(tree: ast.AST, library: Path = LIBRARY, *, packages: bool = False) -
     packages: also what runs on the way: the __init__ files of the packages that it names.
     """
     files: set[Path | None] = set()
-    for node in ast.walk(tree):
-        modules: list[str] = []
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-            files |= {_file(module, library) for module in modules}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            files |= {_origin(node.module, alias.name, library) for alias in node.names}
-        for module in modules if packages else ():
-            names = module.split(".")  # the library's own __init__ counts only where the library itself is imported
-            above = (_file(".".join(names[:length]), library) for length in range(min(2, len(names)), len(names) + 1))
-            files |= {file for file in above if file and file.name == "__init__.py"}
+    for module, name in _names(tree):
+        files.add(_origin(module, name, library))
+        parts = [*module.split("."), *([name] if name else [])]
+        # the library's own __init__ counts only where the library itself is imported
+        for length in range(min(2, len(parts)), len(parts) + 1) if packages else ():
+            above = _file(".".join(parts[:length]), library)
+            files.add(above if above and above.name == "__init__.py" else None)
     return {file for file in files if file}
 
 
+def _names(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """What code imports, as pairs: (module, name) of `from module import name`, (module, "") of `import module`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
 def _origin(module: str, name: str, library: Path) -> Path | None:
-    """The file that `from module import name` reaches, through the package that hands it on."""
-    submodule, file = _file(f"{module}.{name}", library), _file(module, library)
+    """The file that an import reaches, through the package that hands the name on."""
+    submodule, file = _file(f"{module}.{name}", library) if name else None, _file(module, library)
     if submodule is not None and submodule.name != "__init__.py":
         return submodule
-    if file is not None and file.name == "__init__.py":
+    if name and file is not None and file.name == "__init__.py":
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 for alias in node.names:
@@ -118,11 +122,6 @@ def _origin(module: str, name: str, library: Path) -> Path | None:
 @functools.cache
 def _imported(file: Path, library: Path, packages: bool) -> set[Path]:
     return imports(ast.parse(file.read_text(encoding="utf-8")), library, packages=packages)
-
-
-def closure(modules: Iterable[str], library: Path = LIBRARY) -> list[Path]:
-    """Files of these modules and of all in the library that they import, directly or not, sorted."""
-    return reached((file for module in modules if (file := _file(module, library))), library)
 
 
 def reached(files: Iterable[Path], library: Path = LIBRARY, *, packages: bool = False) -> list[Path]:
@@ -148,14 +147,16 @@ def code_digest(paths: Iterable[Path], library: Path = LIBRARY) -> str:
 
 @functools.cache
 def _closure_digest(modules: tuple[str, ...], library: Path) -> str:
-    return code_digest(closure(modules, library), library)
+    files = [file for module in modules if (file := _file(module, library))]
+    return code_digest(reached(files, library) if modules else sorted(library.rglob("*.py")), library)
 
 
 def digest_of(*code: Any, library: Path = LIBRARY) -> str:
     """Digest of the code of some results: what computes them, and all that it imports.
 
     Args:
-        code: Functions, classes, modules or names of modules; InputError for one that is not of this library.
+        code: Functions, classes, modules or names of modules; InputError for one that is not of this library. Without
+            any, all code of the library counts.
         library: Its folder.
     """
     for part in code:
@@ -172,9 +173,3 @@ def is_ours(part: Any, library: Path = LIBRARY) -> bool:
 def _module_of(part: Any) -> str:
     """Name of the module that a function or class is written in, or of a module itself."""
     return part if isinstance(part, str) else getattr(part, "__module__", "") or getattr(part, "__name__", "")
-
-
-@functools.cache
-def library_digest(library: Path = LIBRARY) -> str:
-    """Digest of all code of the library."""
-    return code_digest(sorted(library.rglob("*.py")), library)

@@ -1,9 +1,9 @@
 """Registries: name -> what is registered under it. Everything that can be added from outside stands in one."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from dqas_lib.core.checks import nearest
 from dqas_lib.core.errors import InputError
 
 Item = TypeVar("Item")
@@ -11,9 +11,7 @@ Item = TypeVar("Item")
 
 def unknown(kind: str, name: object, known: Mapping[str, object] | tuple[str, ...]) -> InputError:
     """The error for a name that is not known: what was given, the nearest known name, and all of them."""
-    near = difflib.get_close_matches(str(name).lower(), [str(key) for key in known], n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return InputError(f"unknown {kind} {name!r}{hint}: the known ones are {', '.join(known)}")
+    return InputError(f"unknown {kind} {name!r}{nearest(name, known)}: the known ones are {', '.join(known)}")
 
 
 class Registry(Mapping[str, Item]):

@@ -1,15 +1,11 @@
-"""Cached stage results: settings -> one .npz and one .json of provenance, written atomically.
+"""Cached stage results: settings -> one .npz with its provenance inside, written atomically.
 
 A result is keyed by its stage, its settings and a digest of the code that computes it (`digests.digest_of`): a changed
-setting or algorithm never reads an old result, a change elsewhere costs nothing. The .json carries the checksum of the
-.npz it describes and, while one replaces another, the provenance of the .npz before it; it is written first. Whenever
-the writing stops, the .npz that is there is the old one or the new one, and the .json knows it: a result of which that
-is not true counts as absent and is computed again.
+setting or algorithm never reads an old result, a change elsewhere costs nothing. The provenance is one more array of
+the file, a text of JSON; a file that is half there or damaged counts as absent, and the result is computed again.
 """
 
 import functools
-import hashlib
-import io
 import json
 import os
 import platform
@@ -27,12 +23,14 @@ import numpy as np
 import torch
 
 from dqas_lib.core import __version__
+from dqas_lib.core.checks import a_path
 from dqas_lib.core.devices import native_bfloat16
-from dqas_lib.core.digests import canonical, digest, digest_of, library_digest
+from dqas_lib.core.digests import canonical, digest, digest_of
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.core.files import read_npz, refused_writes, remove_leftovers, write_atomically, write_npz
+from dqas_lib.core.files import read_npz, refused_writes, write_npz, writing_atomically
 
 STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ ,.-]*")
+PROVENANCE = "provenance"  # the name of the array that holds it
 
 Settings = Mapping[str, Any]
 Result = Mapping[str, np.ndarray]
@@ -73,7 +71,7 @@ class Store:
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "root", a_path("the root of a store", self.root))
 
     @classmethod
     def default(cls) -> "Store":
@@ -82,7 +80,7 @@ class Store:
 
     def key(self, stage: str, settings: Settings, code: Code = ()) -> str:
         """The 20-digit key of a result."""
-        return digest(stage, canonical(settings), _code_digest(code))
+        return digest(stage, canonical(settings), digest_of(*code))
 
     def path(self, stage: str, settings: Settings, code: Code = ()) -> Path:
         """The .npz of a result, whether it is there or not; InputError for a stage that is no plain name."""
@@ -92,43 +90,44 @@ class Store:
 
     def get(self, stage: str, settings: Settings, code: Code = ()) -> dict[str, np.ndarray] | None:
         """The stored result, or None when it is absent, half-written or damaged."""
-        path = self.path(stage, settings, code)
-        content, provenance = _read(path)
-        with suppress(DataError):
-            return read_npz(io.BytesIO(content), where=str(path)) if provenance else None
-        return None
+        return self._read(stage, settings, code)[0]
 
     def provenance(self, stage: str, settings: Settings, code: Code = ()) -> dict[str, Any] | None:
         """How the stored result came about, or None when there is no whole result."""
-        return _read(self.path(stage, settings, code))[1]
+        return self._read(stage, settings, code)[1]
+
+    def _read(self, stage: str, settings: Settings, code: Code) -> tuple[dict[str, np.ndarray] | None, Any]:
+        path = self.path(stage, settings, code)
+        with suppress(DataError, KeyError, TypeError, ValueError, RecursionError):
+            arrays = read_npz(path)
+            provenance = json.loads(str(arrays.pop(PROVENANCE)))
+            if provenance["arrays"] == list(arrays):
+                return arrays, provenance
+        return None, None
 
     def put(
         self, stage: str, settings: Settings, result: Result, *, seconds: float, device: str = "cpu", code: Code = ()
     ) -> Path:
         """Write a result and its provenance; gives the path of the .npz.
 
-        InputError for arrays of Python objects, DataError when the files cannot be written.
+        InputError for arrays of Python objects or one called "provenance", DataError when it cannot be written.
         """
         path = self.path(stage, settings, code)
-        buffer = io.BytesIO()
-        write_npz(buffer, result)
-        content = buffer.getbuffer()
+        if PROVENANCE in result:
+            raise InputError(f"an array of {stage!r} is called {PROVENANCE!r}, as the store calls its own: rename it")
         provenance = {
             "stage": stage,
             "settings": dict(settings),
-            "code": _code_digest(code),
+            "code": digest_of(*code),
             "seconds": round(seconds, 3),
             "device": device,
             "versions": versions(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "arrays": list(result),
         }
-        if before := self.provenance(stage, settings, code):
-            provenance["previous"] = {key: value for key, value in before.items() if key != "previous"}
-        with refused_writes(path, "free space there or set DQAS_DATA to a folder that can be written"):
-            write_atomically(path.with_suffix(".json"), json.dumps(provenance, indent=1).encode())
-            write_atomically(path, content)
-            remove_leftovers(path.parent)
+        remedy = "free space there or set DQAS_DATA to a folder that can be written"
+        with refused_writes(path, remedy), writing_atomically(path) as file:
+            write_npz(file, {**result, PROVENANCE: np.array(json.dumps(provenance))})
         return path
 
     def load_or_compute(
@@ -148,20 +147,3 @@ class Store:
         except DataError as error:
             warnings.warn(f"the result of {stage!r} is not kept: {error}", RuntimeWarning, stacklevel=2)
         return result
-
-
-def _read(path: Path) -> tuple[bytes, dict[str, Any] | None]:
-    """The content of an .npz, and its provenance: what the .json beside it says of a file of this checksum."""
-    try:
-        content = path.read_bytes()
-        provenance = json.loads(path.with_suffix(".json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return b"", None
-    sha256 = hashlib.sha256(content).hexdigest()
-    while isinstance(provenance, dict) and provenance.get("sha256") != sha256:
-        provenance = provenance.get("previous")
-    return content, provenance if isinstance(provenance, dict) else None
-
-
-def _code_digest(code: Code) -> str:
-    return digest_of(*code) if code else library_digest()

@@ -1,6 +1,5 @@
-"""The data report: what lies in a folder of images, what is made of it, and how it is kept beside the prepared set."""
+"""The data report: what lies in a folder of images, and what is made of it."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,6 @@ from dqas_lib.data.decoding import Fault
 # [ours] without a test/ folder a fifth of each class is the test set
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
-# the arrays of a report that have one entry per file
-PER_FILE = {"files": str, "labels": int, "test": bool, "width": int, "height": int, "kinds": str, "used": bool}
 
 
 @dataclass(frozen=True)
@@ -146,23 +143,6 @@ class DataReport:
         """Groups of copies whose files have different values."""
         value_of = dict(zip(self.files.tolist(), values.tolist(), strict=True))
         return [group for group in self.copies if len({value_of[file] for file in group}) > 1]
-
-    def to_json(self) -> bytes:
-        """The report as it is kept beside the prepared set."""
-        record = {**asdict(self), "path": self.path.name, "prepared": None}
-        return json.dumps(record, default=np.ndarray.tolist).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes, path: Path, prepared: Path) -> "DataReport":
-        """The report of the folder `path` with this prepared set; ValueError, KeyError or TypeError if damaged."""
-        record = json.loads(content)
-        arrays: dict[str, np.ndarray] = {name: np.array(record[name], dtype=kind) for name, kind in PER_FILE.items()}
-        if {array.shape for array in arrays.values()} != {(len(record["files"]),)}:
-            raise ValueError("arrays of different lengths")
-        given = {"path": path, "prepared": prepared, "class_names": tuple(record["class_names"])}
-        groups = {"copies": tuple(tuple(group) for group in record["copies"])}
-        faults = {"faults": tuple(Fault(**fault) for fault in record["faults"])}
-        return cls(**{**record, **arrays, **given, **groups, **faults})
 
 
 def _examples(items: Sequence[str], shown: int = 3) -> str:

@@ -9,9 +9,9 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
@@ -218,14 +218,6 @@ def decode_all(
 
 def in_threads(work: Callable[[Given], Made], items: Sequence[Given], *, progress: bool, label: str = "") -> list[Made]:
     """`work` of each item, in their order, one thread per core; Ctrl-C does not wait for what is not begun."""
-
-    def some(start: int) -> list[Made]:
-        return [work(item) for item in items[start : start + CHUNK]]
-
-    made: list[Made] = []
-    bar = tqdm(total=len(items), desc=label, unit="file", disable=not progress)
-    with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for part in pool.map(some, range(0, len(items), CHUNK)):
-            made += part
-            bar.update(len(part))
-    return made
+    with ThreadPool(os.cpu_count()) as pool:
+        made = pool.imap(work, items, CHUNK)
+        return list(tqdm(made, total=len(items), desc=label, unit="file", disable=not progress))

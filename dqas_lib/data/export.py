@@ -1,17 +1,16 @@
 """Images for other tools: a folder of PNG files and a table."""
 
 import csv
-import io
+import os
 import re
-import shutil
-import uuid
 from pathlib import Path
 
 from PIL import Image
 from tqdm.auto import tqdm
 
+from dqas_lib.core.checks import a_path, of_kind
 from dqas_lib.core.errors import InputError
-from dqas_lib.core.files import refused_writes
+from dqas_lib.core.files import refused_writes, writing_folder
 from dqas_lib.data.image_set import ImageSet
 
 TABLE = "images.csv"
@@ -24,27 +23,22 @@ def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False)
     kept of the name; files are named by id, or by place and id where ids are texts. The folder is complete when it
     appears. Gives its path. InputError when it exists, DataError when it cannot be written.
     """
-    path = Path(path)
-    if path.exists():
+    of_kind("images", images, ImageSet, "give the part of a data set that is to be written, such as its train")
+    path = a_path("path", path)
+    if os.path.lexists(path):
         raise InputError(f"{path} exists already: give another path")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    folders = _folder_names(images.class_names)
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "class", "label", "id"])
-    try:
-        with refused_writes(path):
-            for folder in folders:
-                (temporary / folder).mkdir(parents=True)
+    names = _folder_names(images.class_names)
+    with refused_writes(path), writing_folder(path) as folder:
+        for name in names:
+            (folder / name).mkdir()
+        with open(folder / TABLE, "w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["file", "class", "label", "id"])
             samples = zip(images.images, images.labels.tolist(), images.ids.tolist(), strict=True)
             for place, (pixels, label, id_) in enumerate(tqdm(samples, total=len(images), disable=not progress)):
                 name = f"{id_:06d}.png" if isinstance(id_, int) else f"{place:06d}-{_plain(Path(id_).stem)}.png"
-                Image.fromarray(pixels).save(temporary / folders[label] / name)
-                table.writerow([f"{folders[label]}/{name}", images.class_names[label], label, id_])
-            (temporary / TABLE).write_bytes(text.getvalue().encode())
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+                Image.fromarray(pixels).save(folder / names[label] / name)
+                table.writerow([f"{names[label]}/{name}", images.class_names[label], label, id_])
     return path
 
 

@@ -2,28 +2,28 @@
 
 One pass over the files finds everything that may be wrong with them; what is wrong is listed, never passed over. The
 prepared set is named by a digest of all file names and contents: a changed, added or removed file makes a new one, and
-an unchanged folder is decoded once.
+an unchanged folder is decoded once. What decoding found out about each file is kept in it, beside the images.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import one_of, whole_number
 from dqas_lib.core.digests import LIBRARY, canonical, code_digest, digest
-from dqas_lib.core.errors import DataError, InputError, reason_of
-from dqas_lib.core.files import refused_writes, write_atomically, write_npz, writing_atomically
+from dqas_lib.core.errors import DataError, reason_of
+from dqas_lib.core.files import read_npz, refused_writes, write_npz, writing_atomically
 from dqas_lib.data.data_report import SPLIT_SEED, TEST_FRACTION, DataReport
-from dqas_lib.data.decoding import FITS, FORMATS, Decoded, Fault, decode_all, in_threads
+from dqas_lib.data.decoding import FITS, FORMATS, Fault, decode_all, in_threads
 from dqas_lib.data.splits import stratified
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"}
@@ -32,6 +32,8 @@ UNREAD = {".avif", ".heic", ".heif", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".p
 UNREAD |= {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"}
 DUPLICATES = ("keep", "drop")
 DEFAULT_SIZE, LARGEST_SIZE = 64, 4096
+# what is known of each file once it was decoded: upright size in pixels, format and mode, what is wrong with it
+FACTS = ("width", "height", "kind", "reason")
 
 
 def examine_folder(
@@ -42,13 +44,11 @@ def examine_folder(
     path: A folder of class folders, or of train/ and test/ with those; root: the data folder; the rest as in
     `load_images`. Unreadable files are reported; DataError for a folder without classes, InputError for an option.
     """
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if size is not None and not (whole and 2 <= size <= LARGEST_SIZE):
-        raise InputError(f"size is the side in pixels, a whole number from 2 to {LARGEST_SIZE:,}; got {size!r}")
+    size = size if size is None else whole_number("size", size, 2, LARGEST_SIZE)
     one_of("fit", fit, FITS)
     one_of("duplicates", duplicates, DUPLICATES)
     listing = _list(path)
-    size = int(size or _common_size(path, listing))
+    size = size or _common_size(path, listing)
     hashes = _hashes(path, listing.files, progress=progress)
     settings = {"size": size, "fit": fit, "duplicates": duplicates, "own_split": listing.own_split}
     faults = [str(fault) for fault in listing.faults]
@@ -57,29 +57,29 @@ def examine_folder(
     key = digest(code, PIL.__version__, canonical(settings), canonical(contents))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.resolve().name).strip("-") or "folder"
     prepared = root / "folders" / f"{name}-{size}px-{key}.npz"
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # not there, or damaged
-        report = DataReport.from_json(prepared.with_suffix(".json").read_bytes(), path, prepared)
-        if report.key == key and prepared.is_file():
+    try:
+        report = _report(path, listing, hashes, read_npz(prepared, only=FACTS), settings, key)
+    except (DataError, KeyError):  # not there, or damaged
+        images, facts = _decode(path, listing, hashes, size=size, fit=fit, progress=progress)
+        report = _report(path, listing, hashes, facts, settings, key)
+        if not report.counts[0].all() or not report.counts[1].any():
             return report
-    report, images = _decode(path, listing, hashes, settings, key, progress=progress)
-    if not report.counts[0].all() or not report.counts[1].any():
-        return report
-    _write(report, images, prepared)
+        _write(report, images, facts, prepared)
     return replace(report, prepared=prepared)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Listing:
     """Image files in the order train, test, each by path; labels and split of each; what cannot be used."""
 
     own_split: bool
     classes: list[str]
-    files: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    test: list[bool] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    others: int = 0
-    outside: int = 0
+    files: list[str]
+    labels: np.ndarray
+    test: np.ndarray
+    faults: list[Fault]
+    others: int
+    outside: int
 
 
 def _list(path: Path) -> _Listing:
@@ -88,33 +88,33 @@ def _list(path: Path) -> _Listing:
         if own_split and not (path / "test").is_dir():
             raise DataError(f"{path} has train/ but no test/: add test/, or put the class folders directly into {path}")
         base = path / "train" if own_split else path
-        listing = _Listing(own_split, _class_folders(base))
+        classes = _class_folders(base)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({reason_of(error)}): make it readable") from error
-    if not listing.classes:
+    if not classes:
         raise DataError(f"{base} has no class folders: it needs one folder per class, with images in it")
-    label_of = {name: label for label, name in enumerate(listing.classes)}
+    label_of = {name: label for label, name in enumerate(classes)}
+    pictures: list[tuple[str, int, bool]] = []
+    faults: list[Fault] = []
+    beside = [fault for _, fault in _files(path, skip=("train", "test"))] if own_split else []
+    others = beside.count(None)
     for part in ("train/", "test/") if own_split else ("",):
         for relative, fault in sorted(_files(path / part)):
             folder, slash, _ = relative.partition("/")
-            if fault is None:
-                listing.others += 1
-                continue
-            if not fault and not slash:
+            if fault == "" and not slash:
                 fault = "lies in no class folder, so it has no label: move it into one"
-            elif not fault and folder not in label_of:
+            elif fault == "" and folder not in label_of:
                 fault = f"is of class {folder!r}, which has no folder in train/: add one"
-            if fault:
+            if fault is None:
+                others += 1
+            elif fault:
                 name = os.fsencode(part + relative).decode(errors="backslashreplace")  # it may be no text
-                listing.faults.append(Fault(name, fault))
+                faults.append(Fault(name, fault))
             else:
-                listing.files.append(part + relative)
-                listing.labels.append(label_of[folder])
-                listing.test.append(part == "test/")
-    beside = [fault for _, fault in _files(path, skip=("train", "test"))] if own_split else []
-    listing.outside = sum(fault is not None for fault in beside)
-    listing.others += len(beside) - listing.outside
-    return listing
+                pictures.append((part + relative, label_of[folder], part == "test/"))
+    files, labels, test = zip(*pictures, strict=True) if pictures else ((), (), ())
+    arrays = np.array(labels, dtype=np.int64), np.array(test, dtype=bool)
+    return _Listing(own_split, classes, [*files], *arrays, faults, others, len(beside) - beside.count(None))
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -171,7 +171,7 @@ def _fault_of(path: Path) -> str | None:
 
 def _common_size(path: Path, listing: _Listing) -> int:
     """The side of the first training image of each class if all are equal squares, else 64."""
-    first = dict(zip(reversed(listing.labels), reversed(listing.files), strict=True))
+    first = dict(zip(reversed(listing.labels.tolist()), reversed(listing.files), strict=True))
     sizes = set()
     for name in first.values():
         with suppress(Exception), Image.open(path / name, formats=FORMATS) as image:  # reported when it is decoded
@@ -192,40 +192,58 @@ def _hashes(path: Path, files: list[str], *, progress: bool) -> list[str]:
 
 
 def _decode(
-    path: Path, listing: _Listing, hashes: list[str], settings: dict[str, Any], key: str, *, progress: bool
-) -> tuple[DataReport, np.ndarray]:
-    """The report, and the images of the prepared set: those of training, then those of the test."""
-    label, size, fit = f"{path.name}: reading", settings["size"], settings["fit"]
-    images, results = decode_all(
-        listing.files, lambda name: (path / name).open("rb"), size=size, fit=fit, progress=progress, label=label
+    path: Path, listing: _Listing, hashes: list[str], *, size: int, fit: str, progress: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Images (N, size, size, 3) uint8 of all files listed, zeros where one cannot be read, and their facts."""
+    hash_of, changed = dict(zip(listing.files, hashes, strict=True)), []
+
+    def unchanged(name: str) -> BinaryIO:
+        file = (path / name).open("rb")
+        if hashlib.file_digest(file, "sha256").hexdigest() != hash_of[name]:
+            changed.append(name)
+        file.seek(0)
+        return file
+
+    label = f"{path.name}: reading"
+    images, results = decode_all(listing.files, unchanged, size=size, fit=fit, progress=progress, label=label)
+    if changed:
+        raise DataError(f"{path / min(changed)} changed while the folder was read: run this again when nothing does")
+    rows = [(0, 0, "", item.reason) if isinstance(item, Fault) else (*item[1:], "") for item in results]
+    return images, {name: np.array([row[place] for row in rows]) for place, name in enumerate(FACTS)}
+
+
+def _report(
+    path: Path,
+    listing: _Listing,
+    hashes: list[str],
+    facts: Mapping[str, np.ndarray],
+    settings: dict[str, Any],
+    key: str,
+) -> DataReport:
+    good = facts["reason"] == ""
+    files, labels = np.array(listing.files, dtype=str)[good], listing.labels[good]
+    copies, used, test = _copies_and_split(
+        np.array(hashes, dtype=str)[good], files, labels, listing.test[good], settings
     )
-    good = [item for item in results if isinstance(item, Decoded)]
-    places = np.array([place for place, item in enumerate(results) if isinstance(item, Decoded)], dtype=np.int64)
-    files, labels = np.array(listing.files, dtype=str)[places], np.array(listing.labels, dtype=np.int64)[places]
-    test = np.array(listing.test, dtype=bool)[places]
-    copies, used, test = _copies_and_split(np.array(hashes, dtype=str)[places], files, labels, test, settings)
-    faults = [*listing.faults, *(item for item in results if isinstance(item, Fault))]
-    report = DataReport(
+    faults = [Fault(*pair) for pair in zip(listing.files, facts["reason"].tolist(), strict=True) if pair[1]]
+    return DataReport(
         path=path,
         **settings,
         class_names=tuple(listing.classes),
         files=files,
         labels=labels,
         test=test,
-        width=np.array([item.width for item in good], dtype=np.int64),
-        height=np.array([item.height for item in good], dtype=np.int64),
-        kinds=np.array([item.kind for item in good], dtype=str),
+        width=facts["width"][good],
+        height=facts["height"][good],
+        kinds=facts["kind"][good],
         used=used,
         copies=copies,
-        faults=tuple(sorted(faults, key=lambda fault: fault.file)),
+        faults=tuple(sorted([*listing.faults, *faults], key=lambda fault: fault.file)),
         others=listing.others,
         outside=listing.outside,
         key=key,
         prepared=None,
     )
-    order = np.concatenate([places[used & ~test], places[used & test]])
-    _gather_in_place(images, order)
-    return report, images[: len(order)]
 
 
 def _copies_and_split(
@@ -255,31 +273,23 @@ def _copies_and_split(
     return tuple(tuple(files[rows].tolist()) for rows in repeated), used, test
 
 
-def _gather_in_place(images: np.ndarray, order: np.ndarray) -> None:
-    """images[i] = the old images[order[i]] for each i, without a second copy of the images."""
-    source = np.concatenate([order, np.setdiff1d(np.arange(len(images)), order)])
-    for start in np.flatnonzero(source != np.arange(len(images))):
-        here, kept = start, images[start].copy()
-        while source[here] != start:  # once around the circle of images that take each other's place
-            there = source[here]
-            images[here], source[here], here = images[there], here, there
-        images[here], source[here] = kept, here
-
-
-def _write(report: DataReport, images: np.ndarray, prepared: Path) -> None:
-    """Write the prepared set, then the report beside it; without the report, the set counts as absent."""
+def _write(report: DataReport, images: np.ndarray, facts: Mapping[str, np.ndarray], prepared: Path) -> None:
+    """Write the prepared set; images: of all files, in the order listed. They are moved about."""
+    good = np.flatnonzero(facts["reason"] == "")
     train, test = report.used & ~report.test, report.used & report.test
+    test_images = images[good[test]]
+    for place, position in enumerate(good[train]):  # in place: there may be no room for two of the training set
+        images[place] = images[position]
     arrays = {
         "train_images": images[: train.sum()],
         "train_labels": report.labels[train],
         "train_index": report.files[train],
-        "test_images": images[train.sum() :],
+        "test_images": test_images,
         "test_labels": report.labels[test],
         "test_index": report.files[test],
         "class_names": np.array(report.class_names),
+        **facts,
     }
     remedy = f"free {images.nbytes / 1e6:,.0f} MB there, or set DQAS_DATA to a folder that can be written"
-    with refused_writes(prepared, remedy):
-        with writing_atomically(prepared) as file:
-            write_npz(file, arrays)
-        write_atomically(prepared.with_suffix(".json"), report.to_json())
+    with refused_writes(prepared, remedy), writing_atomically(prepared) as file:
+        write_npz(file, arrays)

@@ -22,12 +22,12 @@ from dqas_lib.data.splits import stratified
 class ImageSet:
     """Labeled images of one size.
 
-    InputError when shapes, types or ids disagree.
+    InputError when shapes, types, labels or ids disagree.
 
     Args:
         images: (N, H, W, 3) uint8.
-        labels: (N,) int64 in [0, C).
-        ids: (N,) int64 or str, unique, stable.
+        labels: (N,) whole numbers in [0, C), kept as int64.
+        ids: (N,) whole numbers, kept as int64, or str; unique, stable.
         class_names: C names; name: the data set's.
         mirror: Whether a mirrored image is still of its class; training mirrors images only then (no digits).
         provenance: Where the images came from, files left out included, as plain JSON values.
@@ -43,17 +43,30 @@ class ImageSet:
     _order: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        n, n_classes = len(self.images), len(self.class_names)
-        if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
-            raise InputError(f"images must be (N, H, W, 3) uint8; got {self.images.shape} {self.images.dtype}")
-        if self.labels.shape != (n,) or self.ids.shape != (n,):
-            raise InputError(f"{n} images need as many labels and ids; got {self.labels.shape}, {self.ids.shape}")
-        if n and not 0 <= self.labels.min() <= self.labels.max() < n_classes:
-            raise InputError(f"labels must lie in [0, {n_classes}); got {self.labels.min()} ... {self.labels.max()}")
-        order = np.argsort(self.ids, kind="stable")
-        if np.any(self.ids[order][1:] == self.ids[order][:-1]):
+        images, names = self.images, self.class_names
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            got = f"{images.shape} {images.dtype}" if hasattr(images, "dtype") else type(images).__name__
+            raise InputError(f"images must be (N, H, W, 3) uint8; got {got}")
+        if not isinstance(names, list | tuple | np.ndarray) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"class_names must be C texts; got {str(names)[:200]!r}")
+        if len(set(names)) != len(names):
+            raise InputError(f"class_names must be distinct; got {str(tuple(names))[:200]}")
+        if not isinstance(self.name, str) or not isinstance(self.mirror, bool | np.bool_):
+            raise InputError(f"name must be a text and mirror True or False; got {self.name!r} and {self.mirror!r}")
+        n, labels, ids = len(images), _plain("labels", self.labels, "iu"), _plain("ids", self.ids, "iuU")
+        if labels.shape != (n,) or ids.shape != (n,):
+            raise InputError(f"{n} images need as many labels and ids; got {labels.shape}, {ids.shape}")
+        if n and not 0 <= labels.min() <= labels.max() < len(names):
+            raise InputError(f"labels must lie in [0, {len(names)}); got {labels.min()} ... {labels.max()}")
+        if ids.dtype == np.uint64 and n and ids.max() >= 1 << 63:
+            raise InputError(f"ids must be below 2^63; got {ids.max()}")
+        ids = ids if ids.dtype.kind == "U" else ids.astype(np.int64, copy=False)
+        order = np.argsort(ids, kind="stable")
+        if np.any(ids[order][1:] == ids[order][:-1]):
             raise InputError("ids must be unique: the same id names two images")
-        object.__setattr__(self, "_order", order)
+        checked = {"labels": labels.astype(np.int64, copy=False), "ids": ids, "class_names": tuple(map(str, names))}
+        for field_name, value in {**checked, "mirror": bool(self.mirror), "_order": order}.items():
+            object.__setattr__(self, field_name, value)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -123,6 +136,22 @@ class ImageSet:
             sha.update(np.ascontiguousarray(part).data)
         sha.update("\0".join([*self.ids.astype(str), *self.class_names, str(self.mirror)]).encode())
         return sha.hexdigest()[:20]
+
+
+def _plain(what: str, values: Any, kinds: str) -> np.ndarray:
+    """Labels or ids as an array of one of these kinds, whatever they come in: a list, a column of a table."""
+    try:
+        array = np.asarray(values)
+        if array.dtype == object and all(isinstance(value, str) for value in array.flat):
+            array = array.astype(str)
+    except (TypeError, ValueError):  # lists of unequal lengths
+        array = np.array(values, dtype=object)
+    if not array.size:
+        array = array.astype(array.dtype if array.dtype.kind in kinds else np.int64)
+    if array.dtype.kind not in kinds:
+        texts = " or strings" if "U" in kinds else ""
+        raise InputError(f"{what} must be whole numbers{texts}, one per image; got {array.shape} {array.dtype}")
+    return array
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,49 +22,26 @@ def read_prepared(path: Path, name: str) -> DataSet:
     names, mirror = arrays["class_names"], arrays.get("mirror", np.array(True))
     if names.dtype.kind != "U" or names.ndim != 1:
         raise DataError(f"{path}: class_names must be a list of strings; got {names.dtype}")
-    class_names = tuple(_texts(names, f"{path}: class_names"))
-    if len(set(class_names)) != len(class_names) or not all(class_names):
-        raise DataError(f"{path}: class_names must be distinct and not empty; got {str(class_names)[:200]}")
+    if not all(names.tolist()):
+        raise DataError(f"{path}: class_names must be distinct and not empty; got {str(names.tolist())[:200]}")
     if mirror.shape != () or mirror.dtype.kind != "b":
         raise DataError(f"{path}: mirror must be one truth value; got {mirror.shape} {mirror.dtype}")
-    train, test = (_part(path, split, arrays, class_names, name, bool(mirror)) for split in ("train", "test"))
+    parts = []
+    for split in ("train", "test"):
+        labels = arrays[f"{split}_labels"]
+        ids = arrays.get(f"{split}_index", np.arange(labels.size))
+        try:
+            parts.append(ImageSet(arrays[f"{split}_images"], labels, ids, tuple(names.tolist()), name, bool(mirror)))
+        except InputError as error:
+            raise DataError(f"{path}, {split} part: {error}") from error
+    train, test = parts
     shapes = train.images.shape, test.images.shape
     if shapes[0][1:] != shapes[1][1:] or 0 in shapes[0] + shapes[1]:
         raise DataError(
             f"{path}: training images are {shapes[0]}, test images {shapes[1]}: there must be some of each, of one size"
         )
-    check_classes(train.class_counts, class_names, str(path))
+    check_classes(train.class_counts, train.class_names, str(path))
     return DataSet(name, train, test)
-
-
-def _part(
-    path: Path, split: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...], name: str, mirror: bool
-) -> ImageSet:
-    labels = arrays[f"{split}_labels"]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        kind = f"{labels.shape} {labels.dtype}"
-        raise DataError(f"{path}: {split}_labels must be whole numbers, one per image; got {kind}")
-    ids = arrays.get(f"{split}_index", np.arange(len(labels), dtype=np.int64))
-    if ids.dtype.kind not in "iuU":
-        raise DataError(f"{path}: {split}_index must be whole numbers or strings; got {ids.dtype}")
-    if ids.dtype.kind == "U":
-        _texts(ids.ravel(), f"{path}: {split}_index")
-    else:
-        ids = ids.astype(np.int64)
-    try:
-        return ImageSet(arrays[f"{split}_images"], labels.astype(np.int64), ids, class_names, name, mirror)
-    except InputError as error:
-        raise DataError(f"{path}, {split} part: {error}") from error
-
-
-def _texts(array: np.ndarray, what: str) -> list[str]:
-    """The strings of an array; DataError when some are no Unicode text, as only a damaged file has them."""
-    try:
-        texts = array.tolist()
-        "".join(texts).encode()
-    except ValueError as error:
-        raise DataError(f"{what} holds what is no Unicode text ({error}): make or fetch the file again") from error
-    return texts
 
 
 def check_classes(counts: np.ndarray, class_names: Sequence[str], where: str) -> None:

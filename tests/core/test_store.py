@@ -1,8 +1,10 @@
 """The store: settings -> cached arrays, atomic, with provenance."""
 
-import hashlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from dqas_lib.core import store as store_module
 from dqas_lib.core.digests import canonical, digest, digest_of
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.core.files import write_atomically, writing_atomically
+from dqas_lib.core.files import read_npz, write_atomically, write_npz, writing_atomically, writing_folder
 from dqas_lib.core.seeds import derive
 from dqas_lib.core.store import Store, default_root
 
@@ -43,7 +45,7 @@ def test_a_result_is_computed_once(store):
         assert same(found, result())
     assert len(calls) == 1
     path = store.path("features", SETTINGS)
-    assert sorted(file.name for file in path.parent.iterdir()) == [path.stem + ".json", path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_another_setting_stage_or_code_is_another_result(store, monkeypatch):
@@ -52,7 +54,7 @@ def test_another_setting_stage_or_code_is_another_result(store, monkeypatch):
     assert len(keys) == 5
     assert store.key("features", SETTINGS, [derive]) == store.key("features", SETTINGS, ["dqas_lib.core.seeds"])
     assert store.key("features", dict(reversed(SETTINGS.items()))) in keys
-    monkeypatch.setattr(store_module, "library_digest", lambda: "another library")
+    monkeypatch.setattr(store_module, "digest_of", lambda *code: digest_of(*code) if code else "another library")
     assert store.key("features", SETTINGS) not in keys
     assert store.key("features", SETTINGS, [derive]) in keys  # what it names decides, not the rest of the library
 
@@ -69,24 +71,34 @@ def test_provenance_says_how_a_result_came_about(store):
     assert found["settings"] == SETTINGS
     assert (found["stage"], found["device"], found["code"]) == ("features", "cuda", digest_of(derive))
     assert {"dqas_lib", "python", "numpy", "torch", "torchvision"} <= set(found["versions"])
-    assert found["sha256"] == hashlib.sha256(store.path("features", SETTINGS, [derive]).read_bytes()).hexdigest()
+    with np.load(store.path("features", SETTINGS, [derive])) as plain:
+        assert json.loads(str(plain["provenance"])) == found
     assert found["seconds"] >= 0
     assert store.provenance("features", {"seed": 9}) is None
+
+
+def rewrite(path: Path, provenance: str | None) -> None:
+    """The arrays of a result with another text for their provenance, or without any."""
+    arrays = read_npz(path)
+    del arrays["provenance"]
+    with open(path, "wb") as file:
+        write_npz(file, arrays if provenance is None else {**arrays, "provenance": np.array(provenance)})
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.unlink(),
-        lambda path: path.with_suffix(".json").unlink(),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(b""),
-        lambda path: path.with_suffix(".json").write_text("{"),
-        lambda path: path.with_suffix(".json").write_text("[]"),
-        lambda path: path.with_suffix(".json").write_text("null"),
-        lambda path: path.with_suffix(".json").write_text('{"sha256": 3}'),
-        lambda path: path.with_suffix(".json").write_bytes(b"\xff\xfe"),
-        lambda path: path.with_suffix(".json").write_text("[" * 100_000),
+        lambda path: path.write_bytes(b"no archive"),
+        lambda path: rewrite(path, "{"),
+        lambda path: rewrite(path, "[]"),
+        lambda path: rewrite(path, "null"),
+        lambda path: rewrite(path, '{"arrays": 3}'),
+        lambda path: rewrite(path, "[" * 100_000),
+        lambda path: rewrite(path, None),
+        lambda path: rewrite(path, '{"arrays": ["numbers", "names"]}'),
         lambda path: (path.unlink(), path.mkdir()),
     ],
 )
@@ -101,14 +113,6 @@ def test_a_damaged_result_counts_as_absent_and_is_made_anew(store, damage):
         return
     assert same(store.load_or_compute("features", SETTINGS, lambda: result(2)), result(2))
     assert same(store.get("features", SETTINGS), result(2))
-
-
-def test_an_npz_whose_checksum_is_right_but_which_is_none(store):
-    store.load_or_compute("features", SETTINGS, result)
-    path = store.path("features", SETTINGS)
-    path.write_bytes(b"no archive")
-    path.with_suffix(".json").write_text(json.dumps({"sha256": hashlib.sha256(b"no archive").hexdigest()}))
-    assert store.get("features", SETTINGS) is None
 
 
 def test_a_full_disk_loses_no_result(store, monkeypatch):
@@ -156,7 +160,9 @@ def test_a_stage_that_is_no_plain_name(store, stage):
 def test_objects_are_refused_before_they_are_written(store):
     with pytest.raises(InputError, match="'x' holds Python objects"):
         store.put("features", SETTINGS, {"x": np.array([{}])}, seconds=0)
-    assert not store.root.exists()
+    with pytest.raises(InputError, match="is called 'provenance', as the store calls its own: rename it"):
+        store.put("features", SETTINGS, {"provenance": np.array([1])}, seconds=0)
+    assert not [path for path in store.root.rglob("*") if path.is_file()]
 
 
 numbers = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -195,15 +201,72 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.json", b"old")]
 
 
-def test_leftovers_of_a_killed_process_are_cleared_away(store):
+def killed_while(action: str, folder: Path) -> None:
+    """Runs the code in a process of its own, which kills itself in the middle of a write into this folder."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from dqas_lib.core.files import writing_atomically, writing_folder
+with {action}(Path(sys.argv[1]) / "here") as there:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("action", ["writing_atomically", "writing_folder"])
+def test_what_a_killed_process_left_is_cleared_by_the_next_write(tmp_path, action):
+    killed_while(action, tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".here.")
+    mine = tmp_path / ".here.tmp"  # no name of ours
+    mine.write_bytes(b"x")
+    with writing_folder(tmp_path / "other") as folder:  # and what is being written stays
+        assert not left.exists()
+        write_atomically(tmp_path / "file", b"x")
+        assert folder.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".here.tmp", "file", "other"]
+
+
+def test_what_another_machine_left_is_cleared_after_a_day(store):
     folder = store.path("features", SETTINGS).parent
     folder.mkdir(parents=True)
-    for name, age in ((".old.npz.1.2.tmp", 90_000), (".new.npz.1.2.tmp", 10), ("mine.tmp", 90_000)):
+    for name, age in ((".a.npz.00000000-1-0123456789ab.tmp", 90_000), (".b.npz.00000000-1-0123456789ab.tmp", 10)):
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (time.time() - age,) * 2)
     store.put("features", SETTINGS, result(), seconds=0)
-    left = {path.name for path in folder.iterdir() if path.suffix == ".tmp"}
-    assert left == {".new.npz.1.2.tmp", "mine.tmp"}
+    assert [path.name for path in folder.iterdir() if path.suffix == ".tmp"] == [".b.npz.00000000-1-0123456789ab.tmp"]
+
+
+def test_a_link_a_pipe_or_a_folder_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for name in ("link", "broken", "pipe", "folder"):
+        with pytest.raises(DataError, match=rf"{name} cannot be written .* is no regular file\): give another path"):
+            write_atomically(tmp_path / name, b"new")
+    with pytest.raises(DataError, match="is no regular file"):
+        write_atomically(Path("/dev/null"), b"new")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_temporary_names_cannot_be_foreseen(tmp_path):
+    names = set()
+    for _ in range(3):
+        with writing_atomically(tmp_path / "file"):
+            (temporary,) = (path for path in tmp_path.iterdir() if path.suffix == ".tmp")
+            names.add(temporary.name)
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("root", [None, 3, b"x", "a\0b", "x" * 5000])
+def test_a_root_that_is_no_path(root):
+    with pytest.raises(InputError, match=r"the root of a store .*(must be a text or a path|is no path)"):
+        Store(root)
 
 
 def test_where_data_lives(tmp_path, monkeypatch):

@@ -405,7 +405,7 @@ def test_options_that_cannot_be_used_are_named(tmp_path, options):
     ((name, value),) = options.items()
     with pytest.raises(InputError) as caught:
         load(path, tmp_path / "data", **options)
-    assert str(caught.value).startswith(f"{name} is ")
+    assert str(caught.value).startswith((f"{name} is one of ", f"{name} must be a whole number from 2 to 4,096"))
     assert str(caught.value).endswith(f"got {value!r}")
     assert not (tmp_path / "data").exists()
 
@@ -606,7 +606,9 @@ def test_a_damaged_prepared_set_is_made_anew(tmp_path):
     content = prepared.read_bytes()
     prepared.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
     assert load(path, tmp_path / "data").train.fingerprint() == first.train.fingerprint()
-    prepared.with_suffix(".json").write_text('{"key": 1}')
+    assert prepared.read_bytes() == content
+    place = content.index("PNG RGB".encode("utf-32-le"))  # what was found out about the files, not the images
+    prepared.write_bytes(content[:place] + b"x" + content[place + 1 :])
     assert load(path, tmp_path / "data").train.fingerprint() == first.train.fingerprint()
     assert prepared.read_bytes() == content
 
@@ -633,15 +635,23 @@ def test_the_report_of_a_remembered_folder_is_the_same(messy, tmp_path):
     assert rows["classes"].examples == "a: 5 ... b: 4 training images"
 
 
-def test_images_are_gathered_in_place():
-    rng = np.random.default_rng(0)
-    for count in (0, 1, 7, 50):
-        images = rng.integers(0, 256, (count, 2, 2, 3), dtype=np.uint8)
-        for kept in {0, count // 2, count}:
-            order = rng.permutation(count)[:kept]
-            moved = images.copy()
-            folders._gather_in_place(moved, order)
-            assert np.array_equal(moved[:kept], images[order])
+def test_a_file_that_changes_between_hashing_and_decoding_is_noticed(tmp_path, monkeypatch):
+    path = tree(tmp_path / "mine", {"a": 10, "b": 10})
+    hashes = folders._hashes
+
+    def then_changed(*arguments: object, **options: object) -> list[str]:
+        found = hashes(*arguments, **options)
+        stat = (path / "b" / "003.png").stat()
+        Image.fromarray(picture(16, 16, 9)).save(path / "b" / "003.png")
+        os.utime(path / "b" / "003.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return found
+
+    monkeypatch.setattr(folders, "_hashes", then_changed)
+    with pytest.raises(DataError, match=r"b/003.png changed while the folder was read: run this again"):
+        load(path, tmp_path / "data", on_error="skip")
+    assert not (tmp_path / "data").exists()
+    monkeypatch.undo()
+    assert len(load(path, tmp_path / "data").train) == 16
 
 
 def test_a_report_of_what_is_no_folder(tmp_path):
