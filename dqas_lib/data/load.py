@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import dqas_lib.data.official  # noqa: F401 - registers its data sets
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import a_path, nearest, one_of, whole_number
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import default_root
 from dqas_lib.data.data_report import DataReport
@@ -18,6 +18,7 @@ from dqas_lib.data.image_set import DATA_SETS, DataSet
 from dqas_lib.data.prepared import check_classes, read_prepared
 
 ON_ERROR = ("stop", "skip")
+REMEDY = "give a data set, an .npz or a folder"
 
 
 def load_images(
@@ -50,18 +51,18 @@ def load_images(
         InputError: For an unknown source or option.
         DataError: For missing, damaged or inconsistent data.
     """
-    root, name = Path(root) if root is not None else default_root(), str(source)
     one_of("on_error", on_error, ON_ERROR)
-    if name in DATA_SETS:
-        known = DATA_SETS[name]
-        return (known() if isinstance(known, type) else known).load(root, progress)
-    path = _existing(name)
+    top = default_root() if root is None else a_path("root", root)
+    if isinstance(source, str) and source in DATA_SETS:
+        known = DATA_SETS[source]
+        return (known() if isinstance(known, type) else known).load(top, progress)
+    path = a_path("the source", source, REMEDY)
     if path.is_dir():
-        look = partial(examine_folder, path, root, size=size, fit=fit, duplicates=duplicates, progress=progress)
+        look = partial(data_report, path, root=top, size=size, fit=fit, duplicates=duplicates, progress=progress)
         return _folder(look, on_error, mirror)
     if path.suffix != ".npz":
-        known = ", ".join(DATA_SETS)
-        raise InputError(f"unknown data set {name!r}: give one of {known}, a prepared .npz, or an existing folder")
+        known_ones = f"{', '.join(DATA_SETS)}, a prepared .npz, or an existing folder"
+        raise InputError(f"unknown data set {str(source)!r}{nearest(source, DATA_SETS)}: give one of {known_ones}")
     if not path.is_file():
         raise DataError(f"no prepared data set at {path}: give the path of an existing .npz")
     return read_prepared(path, path.stem)
@@ -81,21 +82,11 @@ def data_report(
     Nothing is decoded twice: `load_images` with the same arguments uses what was found here. InputError for an option
     that cannot be used or a path that is no folder.
     """
-    path = _existing(str(path))
+    path = a_path("the path", path, REMEDY)
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is no folder: a data report is made of a folder of images")
-    root = Path(root) if root is not None else default_root()
+    root = default_root() if root is None else a_path("root", root)
     return examine_folder(path, root, size=size, fit=fit, duplicates=duplicates, progress=progress)
-
-
-def _existing(name: str) -> Path:
-    """The path of this name; InputError for one that no system could have."""
-    try:
-        Path(name).exists()
-    except (OSError, ValueError) as error:
-        what = f"{name[:100]!r} is no path ({error.args[-1]})"
-        raise InputError(f"{what}: give a data set, an .npz or a folder") from error
-    return Path(name)
 
 
 def _folder(look: Callable[[], DataReport], on_error: str, mirror: bool) -> DataSet:
@@ -121,9 +112,7 @@ def limited(data: DataSet, per_class: int) -> DataSet:
 
     The smaller set is named after its size ("cifar10-1000"), so that its results are never taken for the full set's.
     """
-    if per_class < 0:
-        raise InputError(f"per_class must be >= 0 (0 keeps all images); got {per_class!r}")
-    if not per_class:
+    if not whole_number("per_class (0 keeps all images)", per_class, 0):
         return data
     order = np.argsort(data.train.ids, kind="stable")
     members = [order[data.train.labels[order] == label][:per_class] for label in range(data.train.n_classes)]

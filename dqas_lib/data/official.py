@@ -10,10 +10,12 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from einops import rearrange
 from tqdm.auto import tqdm
 
 from dqas_lib.core.errors import DataError, DqasError, reason_of
@@ -142,65 +144,59 @@ def _download(url: str, path: Path, *, progress: bool, timeout: float) -> None:
         while root.__context__ is not None:  # "connection refused" lies below the layers of a request
             root = root.__context__
         got, left = getattr(root, "partial", None), getattr(root, "expected", None)
+        failure = f"{path.name} could not be downloaded from {url} ({reason_of(root)})"
+        remedy = f"fetch it elsewhere and put it at {path}, then run this again"
         if isinstance(got, int) and isinstance(left, int):
-            raise DataError(
-                f"the download of {url} broke off after {got:,} of {got + left:,} bytes: try again"
-            ) from error
-        raise DataError(
-            f"{path.name} could not be downloaded from {url} ({reason_of(root)}): "
-            f"fetch it elsewhere and put it at {path}, then run this again"
-        ) from error
+            failure, remedy = f"the download of {url} broke off after {got:,} of {got + left:,} bytes", "try again"
+        raise DataError(f"{failure}: {remedy}") from error
 
 
-def _cifar(
-    archive: Path, counts: tuple[int, int], files: tuple[list[str], list[str]], names: str, label_bytes: int
+def read_cifar(
+    archive: Path,
+    counts: tuple[int, int],
+    progress: bool = False,
+    *,
+    train: Sequence[str],
+    test: Sequence[str],
+    names: str,
+    label_bytes: int,
 ) -> Arrays:
-    """Read an official CIFAR binary archive: records of label byte(s) and 3,072 bytes, channel by channel."""
+    """Arrays of an official CIFAR binary archive: records of label byte(s) and 3,072 bytes, channel by channel.
+
+    train, test, names: Its files of records, and the one of class names; the last of the label bytes is the label.
+    """
     record = label_bytes + 3 * 32 * 32
-    arrays: Arrays = {}
     with tarfile.open(archive) as tar:
         members = {Path(member.name).name: member for member in tar if member.isfile()}
-        missing = [name for name in (*files[0], *files[1], names) if name not in members]
+        missing = [name for name in (*train, *test, names) if name not in members]
         if missing:
             raise DataError(f"{archive} holds no {', '.join(missing)}: it is not the official binary archive")
         if members[names].size > MEMBER_BYTES:
             raise DataError(f"{archive}: {names} would take {members[names].size:,} bytes: refused")
 
-        def content(parts: Sequence[str]) -> bytes:
-            opened = (tar.extractfile(members[part]) for part in parts)
+        def content(files: Sequence[str]) -> bytes:
+            opened = (tar.extractfile(members[file]) for file in files)
             return b"".join(file.read() for file in opened if file is not None)
 
-        arrays["class_names"] = np.array(content([names]).decode().split())
-        for split, parts, count in zip(("train", "test"), files, counts, strict=True):
-            size = sum(members[part].size for part in parts)
+        class_names = content([names]).decode().split()
+        arrays: Arrays = {"class_names": np.array(class_names)}
+        for split, files, count in zip(("train", "test"), (train, test), counts, strict=True):
+            size = sum(members[file].size for file in files)
             if size != count * record:
                 raise DataError(
                     f"{archive}: the {split} part holds {size:,} bytes, {size / record:,.2f} images of {record:,}; "
                     f"the official one holds {count:,} images: download it again"
                 )
-            records = np.frombuffer(content(parts), dtype=np.uint8).reshape(count, record)
-            labels = records[:, label_bytes - 1].astype(np.int64)
-            if labels.max(initial=0) >= len(arrays["class_names"]):
+            records = np.frombuffer(content(files), dtype=np.uint8).reshape(count, record)
+            labels = records[:, label_bytes - 1]
+            if labels.max(initial=0) >= len(class_names):
                 raise DataError(
-                    f"{archive}: a {split} image is of class {labels.max()}, but {names} names "
-                    f"{len(arrays['class_names'])} classes: it is not the official binary archive"
+                    f"{archive}: a {split} image is of class {labels.max()}, but {names} names {len(class_names)} "
+                    "classes: it is not the official binary archive"
                 )
-            pixels = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            arrays[f"{split}_images"] = np.ascontiguousarray(pixels)
-            arrays[f"{split}_labels"] = labels
-            arrays[f"{split}_index"] = np.arange(count, dtype=np.int64)
+            arrays[f"{split}_images"] = rearrange(records[:, label_bytes:], "n (c h w) -> n h w c", h=32, w=32)
+            arrays[f"{split}_labels"] = labels.astype(np.int64)
     return arrays
-
-
-def read_cifar10(archive: Path, counts: tuple[int, int], progress: bool = False) -> Arrays:
-    """Arrays of the official cifar-10-binary.tar.gz."""
-    batches = [f"data_batch_{i}.bin" for i in range(1, 6)]
-    return _cifar(archive, counts, (batches, ["test_batch.bin"]), "batches.meta.txt", label_bytes=1)
-
-
-def read_cifar100(archive: Path, counts: tuple[int, int], progress: bool = False) -> Arrays:
-    """Arrays of the official cifar-100-binary.tar.gz, with its 100 fine labels."""
-    return _cifar(archive, counts, (["train.bin"], ["test.bin"]), "fine_label_names.txt", label_bytes=2)
 
 
 def read_tiny_imagenet(source: Path, counts: tuple[int, int], progress: bool = True) -> Arrays:
@@ -231,30 +227,26 @@ def _tiny_imagenet(source: Path, files: list[str], open_file: Callable[[str], Bi
 
     The official test/ has no labels and is not used. About 2 % of the files are gray: they become RGB.
     """
-    annotations = "val/val_annotations.txt"
+    annotations, texts = "val/val_annotations.txt", {}
     for needed, why in (("wnids.txt", "it lists the classes"), (annotations, "it labels the validation images")):
         if needed not in files:
             raise DataError(f"{source} holds no {needed} ({why}): it is not the official Tiny ImageNet")
-
-    def text(name: str) -> str:
-        with open_file(name) as file:
-            return file.read(MEMBER_BYTES).decode()
-
-    wnids = sorted(text("wnids.txt").split())
+        with open_file(needed) as file:
+            texts[needed] = file.read(MEMBER_BYTES).decode()
+    wnids = sorted(texts["wnids.txt"].split())
     train = sorted(name for name in files if name.startswith("train/") and name.lower().endswith(".jpeg"))
-    wnid_of = {name: name.split("/")[1] for name in train}
-    lines = [line.split("\t") for line in text(annotations).splitlines()]
-    given = {f"val/images/{file}": rest[0] if rest else "" for file, *rest in lines}
+    lines = [line.split("\t") for line in texts[annotations].splitlines()]
+    wnid_of = {f"val/images/{file}": rest[0] if rest else "" for file, *rest in lines}
     pictures = {name for name in files if name.startswith("val/images/")}
-    test = [name for name in given if name in pictures]
-    unlabeled = sorted(pictures - given.keys())
+    test = [name for name in wnid_of if name in pictures]
+    unlabeled = sorted(pictures - wnid_of.keys())
     if unlabeled:
         raise DataError(
             f"{source}: {len(unlabeled)} validation images have no line in {annotations} (first: {unlabeled[0]}): "
             "add their lines, or take the images away"
         )
-    wnid_of |= {name: given[name] for name in test}
-    strange = sorted({*wnid_of.values()} - {*wnids})
+    wnid_of |= {name: name.split("/")[1] for name in train}
+    strange = sorted({wnid_of[name] for name in (*train, *test)} - {*wnids})
     if strange:
         raise DataError(f"{source}: class {strange[0]!r} is not listed in wnids.txt: add it there, or take it away")
     arrays: Arrays = {"class_names": np.array(wnids)}
@@ -268,11 +260,14 @@ def _tiny_imagenet(source: Path, files: list[str], open_file: Callable[[str], Bi
 
 
 TORONTO = "https://www.cs.toronto.edu/~kriz"
+CIFAR10 = partial(read_cifar, train=[f"data_batch_{i}.bin" for i in range(1, 6)], test=["test_batch.bin"],
+                  names="batches.meta.txt", label_bytes=1)  # fmt: skip
+CIFAR100 = partial(read_cifar, train=["train.bin"], test=["test.bin"], names="fine_label_names.txt", label_bytes=2)
 for _known in (
     Official("cifar10", f"{TORONTO}/cifar-10-binary.tar.gz",
-             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", (50_000, 10_000), read_cifar10),
+             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", (50_000, 10_000), CIFAR10),
     Official("cifar100", f"{TORONTO}/cifar-100-binary.tar.gz",
-             "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", (50_000, 10_000), read_cifar100),
+             "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", (50_000, 10_000), CIFAR100),
     Official("tiny-imagenet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
              "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", (100_000, 10_000), read_tiny_imagenet,
              unpacked="tiny-imagenet-200"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqas_lib.core.checks import one_of
 from dqas_lib.core.errors import DataError, DqasError, InputError
 from dqas_lib.core.files import read_npz, write_npz
 from dqas_lib.data.image_set import ImageSet
@@ -126,7 +127,17 @@ def test_an_unknown_source_names_the_known_ones(name, tmp_path, monkeypatch):
         load_images(name, root=tmp_path)
     message = caught.value.one_line()
     if name == "cifar":
-        assert "unknown data set 'cifar': give one of digits, cifar10, cifar100, tiny-imagenet, a prepared" in message
+        given = "unknown data set 'cifar' (did you mean 'cifar10'?): give one of digits, cifar10, cifar100, tiny-imagenet, "
+        assert given + "a prepared" in message
+
+
+def test_the_nearest_name_is_suggested_whatever_its_case(tmp_path):
+    with pytest.raises(InputError, match=r"unknown data set 'CIFAR10' \(did you mean 'cifar10'\?\)"):
+        load_images("CIFAR10", root=tmp_path)
+    with pytest.raises(InputError, match=r"fit is one of crop, pad; got 'corp' \(did you mean 'crop'\?\)"):
+        one_of("fit", "corp", ("crop", "pad"))
+    with pytest.raises(InputError, match=r"unknown data set 'zzz': give one of"):
+        load_images("zzz", root=tmp_path)
 
 
 def prepared(**changes: object) -> dict[str, np.ndarray]:
@@ -298,7 +309,7 @@ def test_errors_are_one_line_unless_debugging(monkeypatch):
     monkeypatch.setattr(shell, "_showtraceback", lambda kind, value, lines: shown.append(lines))
     shell.run_cell("from dqas_lib import load_images\nload_images('cifar')")
     assert len(shown[0]) == 1
-    assert shown[0][0].startswith("InputError: unknown data set 'cifar': give one of digits")
+    assert shown[0][0].startswith("InputError: unknown data set 'cifar' (did you mean 'cifar10'?): give one of digits")
     monkeypatch.setenv("DQAS_DEBUG", "1")
     shell.run_cell("load_images('cifar')")
     assert any("Traceback" in line for line in shown[1])

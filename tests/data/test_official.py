@@ -18,7 +18,7 @@ from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.data import official as archives
 from dqas_lib.data.image_set import DATA_SETS, DataSet, ImageSet
 from dqas_lib.data.load import load_images
-from dqas_lib.data.official import Official, fetch, read_cifar10, read_tiny_imagenet
+from dqas_lib.data.official import CIFAR10, Official, fetch, read_tiny_imagenet
 
 
 @pytest.fixture
@@ -218,8 +218,8 @@ def few(blobs) -> ImageSet:
 def test_the_official_number_of_images_is_demanded(few, tmp_path):
     archive = cifar10_archive(tmp_path / "made.tar.gz", few, few.take(np.arange(6)))
     with pytest.raises(DataError, match=r"train part holds 184,380 bytes, 60.00 images .* holds 50,000 images"):
-        read_cifar10(archive, (50_000, 10_000))
-    assert len(read_cifar10(archive, (60, 6))["train_labels"]) == 60
+        CIFAR10(archive, (50_000, 10_000))
+    assert len(CIFAR10(archive, (60, 6))["train_labels"]) == 60
 
 
 def damaged_cifar(tmp_path: Path, few: ImageSet, change: dict[str, bytes | None]) -> Path:
@@ -243,7 +243,7 @@ def test_a_cifar_archive_that_is_not_whole(few, tmp_path, change, message):
     few = few.take(np.flatnonzero(few.labels < 9))
     few = replace(few, labels=np.arange(len(few)) % 3)
     with pytest.raises(DataError, match=message):
-        read_cifar10(damaged_cifar(tmp_path, few, change), (60, 6))
+        CIFAR10(damaged_cifar(tmp_path, few, change), (60, 6))
 
 
 def edit(folder: Path, tmp_path: Path, change) -> Path:

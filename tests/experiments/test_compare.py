@@ -220,7 +220,7 @@ def test_a_limited_set_keeps_the_lowest_ids_of_each_class_and_says_so(data):
         ids = small.train.ids[small.train.labels == label]
         assert ids.tolist() == sorted(data.train.ids[data.train.labels == label])[:3]
     assert limited(data, 0) is data
-    with pytest.raises(InputError, match="per_class must be >= 0"):
+    with pytest.raises(InputError, match=r"per_class \(0 keeps all images\) must be a whole number >= 0"):
         limited(data, -1)
 
 
