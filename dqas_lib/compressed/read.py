@@ -122,10 +122,7 @@ def _open(
         if settings["kind"] != "pretrained":
             coder = from_bytes(files["autoencoder.safetensors"], name=str(path / "autoencoder.safetensors"))
         elif autoencoder is None:
-            how = (
-                "patches.PretrainedAutoencoder"
-                f"({settings['source']!r}, size={size}, patch_size={settings['patch_size']})"
-            )
+            how = f"PretrainedAutoencoder({settings['source']!r}, size={size}, patch_size={settings['patch_size']})"
             raise DataError(f"{path} needs a pretrained autoencoder: if you trust it, give autoencoder={how}")
         else:
             coder = autoencoder

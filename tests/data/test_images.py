@@ -127,7 +127,9 @@ def test_an_unknown_source_names_the_known_ones(name, tmp_path, monkeypatch):
         load_images(name, root=tmp_path)
     message = caught.value.one_line()
     if name == "cifar":
-        given = "unknown data set 'cifar' (did you mean 'cifar10'?): give one of digits, cifar10, cifar100, tiny-imagenet, "
+        given = (
+            "unknown data set 'cifar' (did you mean 'cifar10'?): give one of digits, cifar10, cifar100, tiny-imagenet, "
+        )
         assert given + "a prepared" in message
 
 
