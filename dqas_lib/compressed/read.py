@@ -18,7 +18,7 @@ from dqas_lib.core.devices import check_device
 from dqas_lib.core.errors import DataError, reason_of
 from dqas_lib.core.files import whole_folder
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.patches.autoencoder import Autoencoder, PretrainedAutoencoder, from_bytes
+from dqas_lib.patches.autoencoder import Autoencoder, from_bytes
 from dqas_lib.patches.masks import grid_of
 from dqas_lib.patches.reconstruct import check_fit, reconstruct
 

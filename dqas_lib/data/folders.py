@@ -8,6 +8,7 @@ an unchanged folder is decoded once. What decoding found out about each file is 
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -156,17 +157,21 @@ def _is_text(name: str) -> bool:
 
 
 def _fault_of(path: Path) -> str | None:
-    """None: no picture; "": a picture; else what is wrong with the file."""
-    suffix = path.suffix.lower()
-    if path.name.startswith(".") or suffix not in SUFFIXES | UNREAD:
+    """None: no picture; "": a picture; else what is wrong with the file. A broken link may have been anything."""
+    if path.name.startswith("."):
         return None
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"{'is a broken link' if path.is_symlink() else 'cannot be looked at'} ({reason_of(error)})"
+    suffix = path.suffix.lower()
     if suffix in UNREAD:
         return f"{suffix} pictures are not read: convert it to {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    if suffix not in SUFFIXES:
+        return None
     if not _is_text(path.name):
         return "its name is no UTF-8: rename it"
-    if not path.is_file():
-        return "is a broken link" if path.is_symlink() else "is no regular file"
-    return ""
+    return "" if stat.S_ISREG(mode) else "is no regular file"
 
 
 def _common_size(path: Path, listing: _Listing) -> int:

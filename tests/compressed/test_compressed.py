@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.files import npy_bytes
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches import masks as patches
-from dqas_lib.patches.autoencoder import MaskedAutoencoder, Shape
+from dqas_lib.patches.autoencoder import MaskedAutoencoder, PretrainedAutoencoder, Shape
 from dqas_lib.patches.reconstruct import reconstruct
 
 
@@ -179,6 +180,55 @@ class TestDamage:
         with pytest.raises(DataError, match=r"format version 2, this library reads up to 1: update the library"):
             open_compressed(folder)
 
+    @pytest.mark.parametrize("version", [0, -1, "1", True, None, 1.0])
+    def test_a_version_that_never_was(self, folder, version):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_bytes(dump({**manifest, "version": version}))
+        with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+            open_compressed(folder)
+
+    def test_sizes_are_compared_before_a_file_is_read(self, folder, monkeypatch):
+        """Files of 100 GB (with holes, so that they take no room) are refused at once."""
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+            os.truncate(folder / "manifest.json", 100 * 10**9)
+            with pytest.raises(DataError, match=r"manifest\.json is damaged \(100,000,000,000 bytes in place of"):
+                open_compressed(folder)
+        shutil.rmtree(folder)
+        save_compressed(folder, ImageSet(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], [0, 1], ("a", "b")))
+        size = (folder / "masks.npy").stat().st_size
+        os.truncate(folder / "masks.npy", 100 * 10**9)
+        with pytest.raises(DataError, match=rf"masks\.npy is damaged \(100,000,000,000 bytes in place of {size}\)"):
+            open_compressed(folder)
+
+    def test_a_manifest_chooses_no_model(self, folder, autoencoder, monkeypatch):
+        """It names one; it is loaded only by the one who opens the set."""
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["autoencoder"] = {"kind": "pretrained", "source": "evil/model", "size": 8, "patch_size": 2}
+        (folder / "manifest.json").write_bytes(dump(manifest))
+        monkeypatch.setattr(PretrainedAutoencoder, "__init__", lambda *a, **k: pytest.fail("a model was loaded"))
+        with pytest.raises(DataError, match=r"if you trust it, give autoencoder=PretrainedAutoencoder\('evil/model', "):
+            open_compressed(folder)
+        assert open_compressed(folder, autoencoder=autoencoder).reproduced
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"class_names": ["a"]}, {"class_names": [1, 2]}, {"class_names": ["a"] * 10}, {"patch_size": 3},
+            {"autoencoder": None}, {"autoencoder": {}}, {"images": 10**9}, {"size": 10**9}, {"images": 0},
+        ],
+    )  # fmt: skip
+    def test_a_signed_manifest_without_sense_is_a_data_error(self, folder, change):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_bytes(dump({**manifest, **change}))
+        with pytest.raises(DataError):
+            open_compressed(folder)
+
+    def test_a_device_that_is_none(self, folder):
+        for device in ("mps", "meta", "gpu", 3.5, None):
+            with pytest.raises(InputError, match="unknown device"):
+                open_compressed(folder, device=device)
+
     def test_a_consistent_manifest_of_wrong_content(self, folder):
         """Checksums can be right and the content wrong all the same: still one clear sentence."""
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -220,6 +270,53 @@ class TestSaving:
         with pytest.raises(InputError, match="is no compressed set"):
             save_compressed(tmp_path / "mine", blobs, overwrite=True)
         assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+    @pytest.mark.parametrize("foreign", ["letter.txt", ".hidden", "sub", "ids.json"])
+    def test_a_set_with_files_of_ones_own_is_not_overwritten(self, folder, blobs, foreign):
+        (folder / foreign).mkdir() if foreign == "sub" else (folder / foreign).write_text("dear")
+        before = sorted(folder.iterdir())
+        with pytest.raises(InputError, match=rf"also holds '{foreign}', which would be lost: move it away, or give"):
+            save_compressed(folder, blobs, overwrite=True)
+        assert sorted(folder.iterdir()) == before
+
+    def test_a_file_that_comes_while_a_set_is_saved_is_not_lost(self, folder, blobs, monkeypatch):
+        write = compressed.write_atomically
+
+        def and_a_letter(path, content):
+            (folder / "letter.txt").write_text("dear")
+            write(path, content)
+
+        monkeypatch.setattr(compressed, "write_atomically", and_a_letter)
+        with pytest.raises(InputError, match=r"also holds 'letter\.txt'"):
+            save_compressed(folder, blobs, overwrite=True)
+        assert (folder / "letter.txt").read_text() == "dear"
+        assert os.listdir(folder.parent) == ["set"]
+
+    @pytest.mark.parametrize("manifest", ["{}", '{"format": "other", "files": {}}', "[]", "", '{"format": 3'])
+    def test_a_folder_with_another_manifest_is_not_overwritten(self, tmp_path, blobs, manifest):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "manifest.json").write_text(manifest)
+        with pytest.raises(InputError, match="mine is no compressed set: give another path"):
+            save_compressed(tmp_path / "mine", blobs, overwrite=True)
+        assert (tmp_path / "mine" / "manifest.json").read_text() == manifest
+
+    def test_a_link_or_a_file_is_not_overwritten(self, folder, tmp_path, blobs):
+        (tmp_path / "link").symlink_to(folder)
+        (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "file").write_text("dear")
+        for name in ("link", "broken", "file"):
+            with pytest.raises(InputError, match="is no compressed set: give another path"):
+                save_compressed(tmp_path / name, blobs, overwrite=True)
+        assert open_compressed(tmp_path / "link").reproduced
+
+    @pytest.mark.parametrize(("path", "images"), [(None, "blobs"), (3, "blobs"), ("a\0b", "blobs"), ("x", "array")])
+    def test_arguments_of_another_kind(self, tmp_path, monkeypatch, blobs, path, images):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match=r"must be a text or a path|is no path|images must be an ImageSet; got a"):
+            save_compressed(path, blobs if images == "blobs" else blobs.images)
+        with pytest.raises((InputError, DataError)):
+            open_compressed(path)
+        assert os.listdir(tmp_path) == []
 
     def test_an_interrupted_save_leaves_nothing(self, folder, tmp_path, reduced, autoencoder, monkeypatch):
         images, kept = reduced

@@ -295,6 +295,19 @@ def test_links_never_lead_in_circles(tmp_path):
         load(path, tmp_path / "data")
 
 
+@pytest.mark.parametrize("name", ["a/x.png", "a/x", "c", "train"])
+def test_a_link_to_itself_is_named_and_can_be_skipped(tmp_path, name):
+    path = tree(tmp_path / "mine", {"a": 5, "b": 5})
+    os.symlink(path / name, path / name)
+    with pytest.raises(DataError, match=rf"1 of 11 .*{name}: is a broken link \(Too many levels of symbolic links\)"):
+        load(path, tmp_path / "data")
+    found = load(path, tmp_path / "data", on_error="skip")
+    assert [item["file"] for item in found.train.provenance["left_out"]] == [name]
+    for look in (load_images, data_report):
+        with pytest.raises(InputError, match=r"mine/.* is no path \(Too many levels of symbolic links\)"):
+            look(path / name)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     path = tree(tmp_path / "mine", {"a": 5, "b": 5})
     os.mkfifo(path / "a" / "pipe.png")

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,21 @@ def test_digits_are_what_scikit_learn_has(digits):
         ({"labels": np.array([0, 1, 2, 1])}, r"must lie in \[0, 2\); got 0 ... 2"),
         ({"labels": np.array([0, 1, -1, 1])}, r"got -1 ... 1"),
         ({"ids": np.array([0, 1, 2, 0])}, "ids must be unique"),
+        ({"images": [[1]]}, r"must be \(N, H, W, 3\) uint8; got list"),
+        ({"labels": np.array([0.0, 1, 0, 1])}, r"labels must be whole numbers, one per image; got \(4,\) float64"),
+        ({"labels": np.array([True, False, True, True])}, "labels must be whole numbers"),
+        ({"labels": None}, "labels must be whole numbers"),
+        ({"labels": [[0], [1, 2], 0, 1]}, "labels must be whole numbers"),
+        ({"labels": ["a", "b", "a", "b"]}, "labels must be whole numbers"),
+        ({"labels": np.array([0, 1, 2**63, 1], dtype=np.uint64)}, r"got 0 ... 9223372036854775808"),
+        ({"ids": [0.5, 1, 2, 3]}, "ids must be whole numbers or strings, one per image; got"),
+        ({"ids": [("a",), 1, 2, 3]}, "ids must be whole numbers or strings"),
+        ({"class_names": "ab"}, "class_names must be C texts; got 'ab'"),
+        ({"class_names": (1, 2)}, "class_names must be C texts"),
+        ({"class_names": None}, "class_names must be C texts"),
+        ({"class_names": ("a", "a")}, "class_names must be distinct"),
+        ({"mirror": "no"}, "mirror True or False; got '' and 'no'"),
+        ({"name": 3}, "name must be a text"),
     ],
 )
 def test_an_image_set_that_disagrees_with_itself(change, message):
@@ -63,6 +79,21 @@ def test_an_image_set_that_disagrees_with_itself(change, message):
     }
     with pytest.raises(InputError, match=message):
         ImageSet(**{**fields, **change})
+
+
+@pytest.mark.parametrize("kind", ["int8", "int32", "uint8", "uint32", "uint64", "list", "Series"])
+def test_labels_and_ids_of_every_whole_kind_are_taken(kind):
+    values, pixels = [0, 1, 0, 1], np.zeros((4, 2, 2, 3), dtype=np.uint8)
+    made = {"list": lambda: values, "Series": lambda: pd.Series(values, dtype="int32")}
+    labels = made.get(kind, lambda: np.array(values, dtype=kind))()
+    ids = pd.Series(["d", "a", "c", "b"]) if kind == "Series" else np.array([7, 5, 6, 4], dtype="uint16")
+    images = ImageSet(pixels, labels, ids, np.array(["a", "b"]))
+    assert (images.labels.dtype, images.labels.tolist()) == (np.int64, values)
+    assert images.ids.dtype.kind == "U" if kind == "Series" else images.ids.dtype == np.int64
+    same = ImageSet(pixels, np.array(values), np.array(list(ids)), ("a", "b"))
+    assert images.fingerprint() == same.fingerprint()
+    assert images.select(list(ids)[::-1]).labels.tolist() == values[::-1]
+    assert images.class_counts.tolist() == [2, 2]
 
 
 def test_ids_find_their_images_in_any_order():
