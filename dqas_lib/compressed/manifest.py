@@ -107,9 +107,6 @@ class Files(dict[str, bytes]):
     def __missing__(self, name: str) -> bytes:
         raise DataError(f"{self.path / name} is missing from the manifest: save the set again")
 
-    def whole_numbers(self, name: str) -> np.ndarray:
-        """The array in an .npy; DataError unless it is one of whole numbers."""
-        array = read_npy(self[name], where=str(self.path / name))
-        if array.dtype.kind not in "iu":
-            raise DataError(f"{self.path / name} holds {array.dtype}, not whole numbers: save the set again")
-        return array
+    def array(self, name: str) -> np.ndarray:
+        """The array in an .npy."""
+        return read_npy(self[name], where=str(self.path / name))

@@ -103,9 +103,9 @@ def _open(
     files = Files(path, manifest)
     n, size, settings = manifest["images"], manifest["size"], manifest["autoencoder"]
     n_patches = grid_of(size, manifest["patch_size"]) ** 2
-    labels, packed = files.whole_numbers("labels.npy"), files.whole_numbers("masks.npy")
+    labels, packed = files.array("labels.npy"), files.array("masks.npy")
     texts = files.get("ids.json")
-    ids = files.whole_numbers("ids.npy") if texts is None else np.array(json.loads(texts), dtype=str)
+    ids = files.array("ids.npy") if texts is None else np.array(json.loads(texts), dtype=str)
     if packed.shape != (n, -(-n_patches // 8)) or labels.shape != (n,) or ids.shape != (n,):
         raise DataError(f"{path}: masks, labels and ids do not fit the {n} images of {MANIFEST}; save the set again")
     kept = np.unpackbits(packed, axis=1, count=n_patches).astype(bool)

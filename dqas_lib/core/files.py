@@ -37,9 +37,9 @@ STALE_SECONDS = 86_400.0  # what another machine began and has not touched for s
 def _begin(path: Path) -> Path:
     """A temporary name beside `path`, for what shall stand there; what killed processes left beside it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for entry in path.parent.iterdir():
-        if (match := TEMPORARY.fullmatch(entry.name)) and _abandoned(entry, *match.groups()):
-            with suppress(OSError):
+    with suppress(OSError):  # a folder that may be written but not listed
+        for entry in path.parent.iterdir():
+            if (match := TEMPORARY.fullmatch(entry.name)) and _abandoned(entry, *match.groups()):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
