@@ -11,8 +11,10 @@ from places import SHARED_DATA
 
 from dqas_lib.data.image_set import DataSet, ImageSet
 from dqas_lib.data.load import load_images
+from dqas_lib.reproduce.child import leave_out_formats
 
 torch.set_num_threads(1)
+leave_out_formats()
 
 
 @pytest.fixture(scope="session")

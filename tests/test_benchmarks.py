@@ -31,7 +31,7 @@ def test_the_gpu_half_runs_at_tiny_sizes_on_a_cpu_and_writes_its_table(tmp_path,
     assert same["met"] is True
     assert all(entry["value"] > 0 for entry in found["rows"])
     text = (tmp_path / "benchmarks.md").read_text()
-    assert "## On a CPU\n\nNot measured yet: `make pool`" in text
+    assert "## On a CPU\n\nNot measured yet: `make bench`" in text
     assert "no GPU (a dry run)" in text
     assert all(entry["measured"] in text for entry in found["rows"])
     assert same["what"] in capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_the_gpu_half_runs_at_tiny_sizes_on_a_cpu_and_writes_its_table(tmp_path,
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_without_a_cuda_device_the_gpu_half_refuses_in_one_sentence(tmp_path, capsys):
     assert bench_gpu.main(["--reports", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "make pool-gpu needs a CUDA device, and PyTorch sees none on this machine.\n"
+    assert capsys.readouterr().err == "make bench-gpu needs a CUDA device, and PyTorch sees none on this machine.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,13 +69,13 @@ def test_a_row_is_judged_by_the_bound_it_shows():
 
 def test_the_report_keeps_the_half_that_was_not_run_again_and_marks_what_was_missed(tmp_path):
     rows = [measure.row("Bins", "speed", "3 x", 3.0, at_least=200, unit=" x")]
-    measure.save(tmp_path / "benchmarks" / "cpu.json", rows, command="make pool", machine="a machine", seconds=7)
+    measure.save(tmp_path / "benchmarks" / "cpu.json", rows, command="make bench", machine="a machine", seconds=7)
     text = report.write(tmp_path).read_text()
     assert "| speed | 3 x | at least 200 x | **missed** |" in text
     assert f"a machine; Python {sys.version.split()[0]}" in text
     assert f"torch {torch.__version__}" in text
-    assert "Not measured yet: `make pool-gpu`" in text
-    measure.save(tmp_path / "benchmarks" / "gpu.json", rows, command="make pool-gpu", machine="a card", seconds=8)
+    assert "Not measured yet: `make bench-gpu`" in text
+    measure.save(tmp_path / "benchmarks" / "gpu.json", rows, command="make bench-gpu", machine="a card", seconds=8)
     text = report.write(tmp_path).read_text()
     assert text.index("a machine;") < text.index("a card;")
 

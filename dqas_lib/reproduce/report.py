@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from dqas_lib.core.files import write_atomically
+from dqas_lib.reproduce.child import leave_out_formats
 from dqas_lib.reproduce.folder import RUNS, finished, read_json
 from dqas_lib.reproduce.profiles import Profile, Run
 
@@ -83,6 +84,7 @@ def _publish(profile: Profile, run: Run, record: Mapping[str, Any], reports: Pat
 
 def _published_notebook(run: Run, path: Path) -> bytes:
     """The executed notebook with the present prose, without paths and clock times, and signed as trusted."""
+    leave_out_formats()
     import nbformat
     from nbformat.sign import NotebookNotary
 

@@ -1,4 +1,4 @@
-"""The CPU half of the benchmarks: `make pool`. Real CIFAR-10 from data/ (prepared on first use).
+"""The CPU half of the benchmarks: `make bench`. Real CIFAR-10 from data/ (prepared on first use).
 
 Whatever is compared runs in this file, in one run, on one machine. Nothing here is collected by `make test`.
 """

@@ -1,4 +1,4 @@
-"""The GPU half of the benchmarks: `make pool-gpu`, one command on a machine with a CUDA device.
+"""The GPU half of the benchmarks: `make bench-gpu`, one command on a machine with a CUDA device.
 
 Writes reports/benchmarks/gpu.json and reports/benchmarks.md, and prints the same rows. `--tiny --device cpu` runs every
 line at tiny sizes without a GPU (a test does); figures of such a run are worth nothing and go to --reports only.
@@ -338,7 +338,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         device = check_device(options.device)
     except InputError:
-        print("make pool-gpu needs a CUDA device, and PyTorch sees none on this machine.", file=sys.stderr)
+        print("make bench-gpu needs a CUDA device, and PyTorch sees none on this machine.", file=sys.stderr)
         return 2
     if device.type != "cuda" and not options.tiny:
         print("without a CUDA device only --tiny can be run.", file=sys.stderr)
@@ -359,7 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.parts:
         work[name]()
     given = sys.argv[1:] if arguments is None else arguments
-    command = "make pool-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
+    command = "make bench-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
     folder = options.reports
     if options.tiny and folder.resolve() == (REPOSITORY / "reports").resolve():
         folder = Path(tempfile.mkdtemp())

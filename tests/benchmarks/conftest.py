@@ -50,7 +50,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             print("\nonly a part of the benchmarks ran: the report was not written")
         return
     folder = option("--reports")
-    command = "make pool" + (" ARGS=--quick" if option("--quick") else "")
+    command = "make bench" + (" ARGS=--quick" if option("--quick") else "")
     seconds = time.perf_counter() - STARTED
     save(folder / "benchmarks" / "cpu.json", ROWS, command=command, machine=MACHINE, seconds=seconds)
     print(f"\nwrote {write(folder)}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clouds import cloud
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,20 +37,6 @@ def plain_bins(z, n_bins):
     return numbers, ranks
 
 
-def cloud(n, d, seed, kind):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d)) + rng.normal(size=d)
-    if kind == "relu":
-        x = np.maximum(x, 0)
-    elif kind == "duplicates":
-        x = x[rng.integers(0, max(1, n // 4), size=n)]
-    elif kind == "grid":
-        x = np.round(x)  # many exact ties and zero rows
-    elif kind == "tight":
-        x = 10 + 0.1 * x
-    return unit_rows(x)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 320),
@@ -60,7 +47,7 @@ def cloud(n, d, seed, kind):
     lambda_val=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
 )
 def test_every_pick_equals_the_plain_reference(n, d, seed, kind, share, lambda_val):
-    z = cloud(n, d, seed, kind)
+    z = unit_rows(cloud(n, d, seed, kind))
     n_picks = round(share * n)
     fast = greedy_graph_cut(z, n_picks, lambda_val=lambda_val)
     assert fast.tolist() == plain_graph_cut(z, n_picks, lambda_val).tolist()
@@ -68,13 +55,13 @@ def test_every_pick_equals_the_plain_reference(n, d, seed, kind, share, lambda_v
 
 @pytest.mark.parametrize(("n", "d", "kind"), [(1200, 64, "relu"), (1200, 128, "normal"), (900, 32, "tight")])
 def test_every_pick_of_a_large_class_equals_the_plain_reference(n, d, kind):
-    z = cloud(n, d, 1, kind)
+    z = unit_rows(cloud(n, d, 1, kind))
     assert greedy_graph_cut(z, n).tolist() == plain_graph_cut(z, n).tolist()
 
 
 @pytest.mark.parametrize(("n", "n_bins"), [(1, 10), (7, 10), (10, 10), (64, 10), (103, 7), (50, 1)])
 def test_bins_equal_the_plain_reference(n, n_bins):
-    z = cloud(n, 8, 3, "relu")
+    z = unit_rows(cloud(n, 8, 3, "relu"))
     numbers, ranks = recursive_bins(z, n_bins)
     expected_numbers, expected_ranks = plain_bins(z, n_bins)
     assert numbers.tolist() == expected_numbers.tolist()
@@ -94,7 +81,7 @@ def test_worked_by_hand_the_crowd_first_then_what_it_does_not_cover():
 
 
 def test_bins_are_cut_class_by_class_whatever_the_order_of_the_images():
-    z = cloud(90, 6, 5, "normal")
+    z = unit_rows(cloud(90, 6, 5, "normal"))
     labels = np.arange(90) % 3
     bins = make_bins(z, labels, 5)
     for label in range(3):
@@ -111,7 +98,7 @@ def test_bins_are_cut_class_by_class_whatever_the_order_of_the_images():
 
 
 def test_unusable_arguments_are_named():
-    z = cloud(10, 3, 0, "normal")
+    z = unit_rows(cloud(10, 3, 0, "normal"))
     with pytest.raises(InputError, match="n_picks must lie between 0 and the 10 rows; got 11"):
         greedy_graph_cut(z, 11)
     with pytest.raises(InputError, match="n_bins must be a whole number >= 1; got 0"):
@@ -122,7 +109,7 @@ def test_unusable_arguments_are_named():
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_how_many_classes_are_cut_at_once_changes_nothing(at_once, monkeypatch):
-    z = cloud(400, 12, 8, "relu")
+    z = unit_rows(cloud(400, 12, 8, "relu"))
     labels = np.random.default_rng(2).integers(0, 5, size=400)
     monkeypatch.setattr("dqas_lib.bins.bins._blas_threads", lambda: at_once)
     bins = make_bins(z, labels, 4)

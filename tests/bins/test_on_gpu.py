@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from clouds import cloud
 
 from dqas_lib.bins.bins import make_bins
 from dqas_lib.bins.graph_cut import TIE
@@ -11,25 +12,13 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.training.features import unit_rows
 
 
-def features_of(kind, n, d, seed):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d)) + rng.normal(size=d)
-    if kind == "relu":
-        x = np.maximum(x, 0)
-    elif kind == "duplicates":
-        x = x[rng.integers(0, n // 4, size=n)]
-    elif kind == "grid":
-        x = np.round(x)  # exact ties and zero rows
-    return x.astype(np.float32)
-
-
 @pytest.mark.parametrize("kind", ["normal", "relu", "duplicates", "grid"])
 @pytest.mark.parametrize("kernel_bytes", [0, 300_000, 1 << 28], ids=["no kernel", "blocks of classes", "all at once"])
 @pytest.mark.parametrize("lambda_val", [0.5, 1.0])
 def test_every_bin_and_rank_equals_the_one_of_the_cpu(kind, kernel_bytes, lambda_val):
     labels = np.random.default_rng(1).choice(6, size=700, p=[0.3, 0.25, 0.25, 0.1, 0.09, 0.01]) * 3
     labels[:4] = 50  # a class with fewer images than bins
-    x = features_of(kind, 700, 12, 2)
+    x = cloud(700, 12, 2, kind).astype(np.float32)
     expected = make_bins(x, labels, 7, lambda_val=lambda_val)
     numbers, ranks = recursive_bins_on_device(
         x, labels, 7, lambda_val=lambda_val, tie=TIE, device="cpu", kernel_bytes=kernel_bytes
@@ -44,7 +33,7 @@ def test_blocks_hold_classes_of_similar_size_within_the_memory():
 
 
 def test_unit_rows_equal_the_ones_of_numpy():
-    x = features_of("grid", 300, 9, 4)
+    x = cloud(300, 9, 4, "grid").astype(np.float32)
     assert unit_rows_on(x, torch.device("cpu")).numpy() == pytest.approx(unit_rows(x), abs=6e-8)
     x[7, 2] = np.nan
     with pytest.raises(InputError, match=r"features of 1 of 300 images are NaN or infinite \(first: row 7\)"):
@@ -55,7 +44,7 @@ def test_unit_rows_equal_the_ones_of_numpy():
 @pytest.mark.parametrize("kind", ["normal", "relu", "duplicates", "grid"])
 def test_a_gpu_gives_the_bins_of_the_cpu(kind):
     labels = np.arange(3000) % 4
-    x = features_of(kind, 3000, 32, 5)
+    x = cloud(3000, 32, 5, kind).astype(np.float32)
     expected = make_bins(x, labels, 5)
     for found in (make_bins(x, labels, 5, device="cuda"), make_bins(torch.from_numpy(x).cuda(), labels, 5)):
         assert found.bin.tolist() == expected.bin.tolist()
