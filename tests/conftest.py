@@ -16,6 +16,23 @@ from dqas_lib.reproduce.child import leave_out_formats
 torch.set_num_threads(1)
 leave_out_formats()
 
+# Files of a quarter of a minute and more, the longest first: no worker waits at the end while another runs one of them.
+LONGEST = (
+    *("test_notebooks.py", "test_reproduce.py", "test_faults.py", "test_explorers.py", "test_quantize_patchify.py"),
+    *("test_contract.py", "test_dqas.py", "test_distillation.py", "test_compare.py", "test_autoencoder.py"),
+    *("test_survey.py", "test_benchmarks.py", "test_cluster.py", "test_folders.py"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist keep the order below: by itself it begins with the files of most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
+
 
 @pytest.fixture(scope="session")
 def digits() -> DataSet:

@@ -18,6 +18,7 @@ from measure import REPOSITORY, Row, processor, row, save, seconds_of, time_text
 from report import write
 from torch import nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from dqas_lib.bins.bins import make_bins
 from dqas_lib.bins.graph_cut import TIE
@@ -124,9 +125,8 @@ class Step:
         self.model = make_network(name, 10, size, seed).to(pool.device).train()
         if padded:
             pad_stem(self.model)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=True
-        )
+        self.parameters = list(self.model.parameters())
+        self.velocity: list[torch.Tensor | None] = [None] * len(self.parameters)
         generator = torch.Generator().manual_seed(seed)
         self.x = torch.randint(256, (batch, size, size, 3), generator=generator, dtype=torch.uint8).to(pool.device)
         self.y = torch.randint(10, (batch,), generator=generator).to(pool.device)
@@ -136,9 +136,12 @@ class Step:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self.forward(self.x)
         loss = functional.cross_entropy(output.float(), self.y)
-        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        self.optimizer.step()
+        gradients = [parameter.grad for parameter in self.parameters]
+        options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "dampening": 0.0}
+        with torch.no_grad():  # torch's function: to make a torch.optim.SGD imports the compiler, for seconds
+            sgd(self.parameters, gradients, self.velocity, foreach=True, nesterov=False, maximize=False, **options)
+            torch._foreach_zero_(gradients)
 
 
 class PadChannels(nn.Module):
@@ -192,7 +195,8 @@ def bench_training(pool: Bench) -> None:
     for batch in batches:
         for padded in (False, True):
             for how in ways:
-                torch._dynamo.reset()
+                if "compiled" in how:
+                    torch._dynamo.reset()
                 cold, step = seconds_of(lambda b=batch, p=padded, h=how: prepared(Step(pool, b, padded=p), h))
                 first, _ = seconds_of(lambda step=step: (step(), pool.wait()))
                 times = 2 if pool.tiny else max(20, 20_000 // batch)
