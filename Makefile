@@ -22,11 +22,14 @@ $(INSTALLED): pyproject.toml requirements.lock
 
 install: $(INSTALLED)  ## make .venv and install everything into it
 
-reproduce: $(INSTALLED)  ## run the notebooks of PROFILE (default quick: digits on a CPU), write reports/
+reproduce: $(INSTALLED)  ## run the notebooks of PROFILE (default quick: digits on a CPU), compare with reports/
 	$(RUN) -m dqas_lib.reproduce --profile $(PROFILE) $(ARGS)
 
-lab: $(INSTALLED)  ## open JupyterLab on the notebooks
-	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+publish: $(INSTALLED)  ## make your own results of PROFILE the published ones, in reports/
+	$(RUN) -m dqas_lib.reproduce --profile $(PROFILE) --publish $(ARGS)
+
+lab: $(INSTALLED)  ## open JupyterLab on notebook 00
+	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
 
 test: $(INSTALLED)  ## run the tests, some minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
@@ -60,4 +63,4 @@ lock: $(INSTALLED)  ## resolve pyproject.toml anew into requirements.lock: exact
 clean:  ## remove .venv and cached results; downloads and prepared data sets stay
 	rm -rf $(VENV) data/cache .pytest_cache .ruff_cache
 
-.PHONY: help install reproduce lab test test-browser explorers bench bench-gpu lint lock clean
+.PHONY: help install reproduce publish lab test test-browser explorers bench bench-gpu lint lock clean

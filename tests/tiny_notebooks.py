@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from dqas_lib.reproduce.folder import place_of
 from dqas_lib.reproduce.profiles import Run
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -38,7 +39,7 @@ def write_profile(root: Path, *runs: str, name: str = "tiny", head: str = "devic
     return str(path)
 
 
-def write_finished(reports: Path, run: Run, *, profile: str = "tiny", output: str = "") -> None:
+def write_finished(own: Path, run: Run, *, profile: str = "tiny", output: str = "", values: dict | None = None) -> None:
     """What a run leaves behind, written by hand in no time; output: what its last cell printed."""
     notebook = json.loads(run.notebook.content)
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -47,10 +48,11 @@ def write_finished(reports: Path, run: Run, *, profile: str = "tiny", output: st
     if output:
         cells[-1]["outputs"] = [{"output_type": "stream", "name": "stderr", "text": output}]
     record = {
-        **{"run": run.id, "profile": profile, "name": run.name, "status": "done", "seconds": 1.5, "parameters": {}},
-        **{"machine": "by hand", "started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:00:01Z"},
+        **{"run": run.id, "profile": profile, "name": run.name, "status": "done", "seconds": 1.5},
+        **{"parameters": {}, "values": values or {}, "versions": {}, "machine": "by hand", "device": "cpu"},
+        **{"started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:00:01Z"},
     }
-    folder = reports / ".runs" / run.id
+    folder = place_of(own, run)
     folder.mkdir(parents=True)
     (folder / "notebook.ipynb").write_text(json.dumps(notebook))
     (folder / "result.json").write_text(json.dumps({"finished": True, "values": {}, "versions": {}}))

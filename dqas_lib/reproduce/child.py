@@ -1,7 +1,8 @@
 """One notebook, executed by papermill in a process of its own: `python -P child.py FOLDER`, started by runs.py.
 
 Imports nothing of the library, so that it starts without PyTorch. FOLDER holds job.json and source.ipynb; the process
-writes notebook.ipynb after every cell, and child.json: seconds, peak memory and, if it failed, why.
+writes notebook.ipynb after every cell, `cell`, which says which one is at work, and child.json: seconds, peak memory
+and, if it failed, why.
 
 Its standard input is a pipe that its parent never writes to: when the pipe closes, the parent is gone, however it
 ended, and this process ends itself and all that it started. A kernel runs in a session of its own, so process groups do
@@ -9,18 +10,21 @@ not reach it; every process of a run carries the run's folder in its environment
 """
 
 import contextlib
+import itertools
 import json
 import os
 import select
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-MARK = "DQAS_ATTEMPT"
+MARK = "DQAS_RUN_DIR"
 SAMPLE_SECONDS = 2.0  # reading the shared pages of all processes costs some 0.05 s a time
 
 
@@ -91,17 +95,28 @@ def main(folder: Path) -> int:
     watcher = Watcher(os.environ[MARK])
     watcher.start()
     leave_out_formats()
+    import nbformat
     import papermill
+    from nbformat.sign import NotebookNotary
 
     started, error = time.perf_counter(), None
-    options = {"progress_bar": False, "start_timeout": 300, "coalesce_streams": True}
     source, target = folder / "source.ipynb", folder / "notebook.ipynb"
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    total = sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
+    numbers = itertools.count(1)
+
+    def at_work(**_: Any) -> None:
+        (folder / "bar").unlink(missing_ok=True)
+        (folder / "cell").write_text(f"cell {next(numbers)}/{total + bool(job['parameters'])}", encoding="utf-8")
+
+    options = {"progress_bar": False, "start_timeout": 300, "coalesce_streams": True, "on_cell_execute": at_work}
     try:
         papermill.execute_notebook(source, target, job["parameters"], kernel_name=job["kernel"], **options)
+        with contextlib.suppress(Exception):  # for this user: JupyterLab shows its widgets and styles without asking
+            NotebookNotary().sign(nbformat.read(target, as_version=4))
     except Exception as caught:
         error = last_line(caught)
-        if job["debug"]:
-            raise
+        traceback.print_exc()  # into the run's log.txt
     finally:
         seconds, peak = round(time.perf_counter() - started, 3), round(watcher.peak_bytes / 2**20)
         report = {"seconds": seconds, "peak_memory_mb": peak, "error": error, "papermill": papermill.__version__}

@@ -1,7 +1,9 @@
-"""The reports folder: records of runs and the log of them all, leases on what is worked at, a copy of the library.
+"""The folder of one's own results: runs and their records, locks on what is worked at, a copy of the library.
 
-Besides what is published it holds `.runs/<id>`, finished runs; `.failed/<id>`, the last failure of a run; `.attempts/`,
-what is being worked at, each with a lease; `.library/`, the copy of the library that the runs import.
+It holds `runs/<notebook>-<id>`, finished runs; `failed/<notebook>-<id>`, failures; a page per profile; `.attempts/`,
+what is being worked at; `.locks/<id>`, held by who works at a run; `.library/`, the copy of the library that the runs
+import. A finished run is never written again: new code or
+parameters make another id, and what `--force` runs again is kept beside it.
 """
 
 import contextlib
@@ -9,23 +11,19 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
+from filelock import FileLock, Timeout
 
 from dqas_lib.core.digests import LIBRARY as SOURCE
-from dqas_lib.core.files import write_atomically
 from dqas_lib.reproduce.child import MARK, kill_marked
+from dqas_lib.reproduce.profiles import Run
 
-RUNS, ATTEMPTS, FAILED, LIBRARY = ".runs", ".attempts", ".failed", ".library"
-OWNER = "DQAS_OWNER"
-LEASE_SECONDS = 30.0  # a lease of another machine that was not renewed for so long has lost its holder
+RUNS, FAILED, ATTEMPTS, LIBRARY, LOCKS = "runs", "failed", ".attempts", ".library", ".locks"
+SESSION = "session-"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,29 +35,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def finished(reports: Path, run: str) -> dict[str, Any]:
+def place_of(own: Path, run: Run, kind: str = RUNS) -> Path:
+    """The folder of a run, whether it is there or not."""
+    return own / kind / f"{run.notebook.path.stem}-{run.id}"
+
+
+def finished(own: Path, run: Run) -> dict[str, Any]:
     """The record of a run that is done, else {}."""
-    record = read_json(reports / RUNS / run / "run.json")
-    return record if record.get("run") == run and record.get("status") == "done" else {}
+    record = read_json(place_of(own, run) / "run.json")
+    whole = record.keys() >= {"parameters", "seconds", "machine", "device", "versions", "values"}
+    return record if whole and record.get("run") == run.id and record.get("status") == "done" else {}
 
 
-def read_manifest(reports: Path) -> list[dict[str, Any]]:
-    """The lines of manifest.jsonl, oldest first; a line torn by a crash is left out."""
-    manifest, lines = reports / "manifest.jsonl", []
-    for line in manifest.read_text(encoding="utf-8", errors="replace").split("\n") if manifest.is_file() else ():
-        with contextlib.suppress(ValueError, RecursionError):
-            lines.append(json.loads(line))
-    return [line for line in lines if isinstance(line, dict)]
-
-
-def append_manifest(reports: Path, record: Mapping[str, Any]) -> None:
-    """Add a line to manifest.jsonl, after a newline of its own if a crash tore the last one."""
-    with open(reports / "manifest.jsonl", "ab+") as file:
-        file.seek(max(file.tell() - 1, 0))
-        torn = file.read(1) not in (b"", b"\n")
-        file.write(b"\n" * torn + json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+def history(own: Path, profile: str) -> dict[str, dict[str, Any]]:
+    """The last record of each of a profile's runs that ended, by the run's name, whatever its id was then."""
+    records = [read_json(path) for kind in (RUNS, FAILED) for path in (own / kind).glob("*/run.json")]
+    records.sort(key=lambda record: str(record.get("ended")))
+    return {str(record.get("name")): record for record in records if record.get("profile") == profile}
 
 
 def git_state() -> dict[str, Any]:
@@ -73,63 +65,34 @@ def git_state() -> dict[str, Any]:
     return {"commit": lines[0].split()[-1], "changed": not all(line.startswith("#") for line in lines)}
 
 
-def snapshot(reports: Path) -> Path:
+def snapshot(own: Path) -> Path:
     """A copy of the library that the runs import, so that it may be edited while they work; gives its folder."""
     sha = hashlib.sha256()
     for path in sorted(SOURCE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not {"__pycache__", "kit"}.intersection(path.parts):
             sha.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes())
-    target = reports / LIBRARY / sha.hexdigest()[:20]
+    target = own / LIBRARY / sha.hexdigest()[:20]
     if not target.is_dir():
-        shutil.rmtree(reports / LIBRARY, ignore_errors=True)
+        shutil.rmtree(own / LIBRARY, ignore_errors=True)
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-        shutil.copytree(SOURCE, building / SOURCE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE, building / SOURCE.name, ignore=shutil.ignore_patterns("__pycache__", "kit"))
         building.rename(target)
     return target
 
 
-def owner() -> dict[str, Any]:
-    """This process, as leases and the environment of a run name it."""
-    process = psutil.Process()
-    return {"host": socket.gethostname(), "pid": process.pid, "created": process.create_time()}
+def lock_of(own: Path, run: str) -> FileLock:
+    """The lock of a run; the system gives it back however its holder ends."""
+    (own / LOCKS).mkdir(exist_ok=True)
+    return FileLock(own / LOCKS / run)
 
 
-def write_lease(attempt: Path) -> None:
-    """Say who holds an attempt; the file's time is renewed while it works."""
-    write_atomically(attempt / "lease.json", json.dumps(owner()).encode())
-
-
-def lives(holder: Mapping[str, Any]) -> bool:
-    """Whether a process of this machine is still there, and is no other that was given its number later."""
-    try:
-        process = psutil.Process(holder["pid"])
-        return abs(process.create_time() - holder["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError):
-        return False
-
-
-def alive(attempt: Path) -> bool:
-    """Whether somebody works at an attempt: its holder lives, or is on another machine and renews its lease."""
-    holder = read_json(attempt / "lease.json")
-    if holder.get("host") == socket.gethostname():
-        return lives(holder)
-    with contextlib.suppress(OSError):
-        if holder:
-            return time.time() - (attempt / "lease.json").stat().st_mtime < LEASE_SECONDS
-        return time.time() - attempt.stat().st_mtime < 2
-    return False
-
-
-def clear_away(reports: Path) -> int:
-    """Remove attempts that nobody works at, and kill processes that outlived their parent; gives how many."""
-    folder = str(reports / ATTEMPTS) + os.sep
-
-    def orphan(values: Mapping[str, str]) -> bool:
-        holder = json.loads(values.get(OWNER, "{}")) if values[MARK].startswith(folder) else {}
-        return holder.get("host") == socket.gethostname() and not lives(holder)
-
-    killed = kill_marked(orphan)
-    for attempt in (reports / ATTEMPTS).glob("*"):
-        if attempt.is_dir() and not alive(attempt):
+def clear_away(own: Path) -> int:
+    """End what outlived an earlier reproduction, and remove attempts that nobody works at; gives how many it ended."""
+    for session in (own / ATTEMPTS).glob(f"{SESSION}*"):  # workers of a cluster that belong to it stop
+        session.unlink(missing_ok=True)
+    folder = str(own / ATTEMPTS) + os.sep
+    killed = kill_marked(lambda values: values[MARK].startswith(folder))
+    for attempt in (own / ATTEMPTS).glob("*-*"):
+        with contextlib.suppress(Timeout), lock_of(own, attempt.name.split("-")[0]).acquire(blocking=False):
             shutil.rmtree(attempt, ignore_errors=True)
     return killed

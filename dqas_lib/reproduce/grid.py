@@ -1,6 +1,5 @@
 """A profile's runs on their way: what is finished, what is to be done, on which slots, and how long that takes."""
 
-import heapq
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dqas_lib.core.errors import InputError
-from dqas_lib.reproduce.folder import FAILED, finished
+from dqas_lib.core.registry import unknown
+from dqas_lib.reproduce.folder import finished, history
 from dqas_lib.reproduce.profiles import Profile, Run
 
 
@@ -53,7 +53,7 @@ class Grid:
     """A profile's runs, and how far they are."""
 
     profile: Profile
-    reports: Path
+    own: Path  # one's own results
     cached: set[str]  # names of the runs that were done before
     todo: list[Run]
     estimates: Mapping[str, float]  # seconds by name
@@ -69,26 +69,31 @@ class Grid:
 
 
 def plan(
-    profile: Profile, reports: Path, history: Sequence[Mapping[str, Any]], *, only_failed: bool, force: bool
+    profile: Profile, own: Path, took: Mapping[str, float], *, only_failed: bool, force: bool, names: Sequence[str] = ()
 ) -> Grid:
-    """Which runs are finished, which are to be done, and how long each takes, as the last time it did."""
-    lines = [line for line in history if line.get("profile") == profile.name]
-    last = {str(line.get("name")): line.get("status") for line in lines}
-    took = [line for line in lines if line.get("status") == "done" and isinstance(line.get("seconds"), int | float)]
-    seconds = {run.name: run.seconds for run in profile.runs} | {
-        str(line.get("name")): line["seconds"] for line in took
-    }
-    wanted: set[str] = set()
-    for run in profile.runs:  # those that need come after those needed: they could not be run either
-        if not only_failed or last.get(run.name) == "failed" or wanted.intersection(run.needs):
+    """Which runs are finished, which are to be done, and how long each takes, as the last time it did.
+
+    took: seconds by name, for those that never ran here. names: choose these runs, and what they need.
+    """
+    known = {run.name: run.seconds for run in profile.runs}
+    for name in names:
+        if name not in known:
+            raise unknown("run", name, known)
+    last = history(own, profile.name)
+    here = {name: record.get("seconds") for name, record in last.items() if record.get("status") == "done"}
+    seconds = known | {name: value for name, value in {**took, **here}.items() if isinstance(value, int | float)}
+    wanted = set(names)
+    for run in profile.runs if not names else ():  # what needs comes after what it needs, and could not be run either
+        failed = last.get(run.name, {}).get("status") == "failed"
+        if not only_failed or failed or wanted.intersection(run.needs):
             wanted.add(run.name)
     for run in reversed(profile.runs):
         if run.name in wanted:
             wanted |= set(run.needs)
-    done = {run.name for run in profile.runs if finished(reports, run.id)}
+    done = {run.name for run in profile.runs if finished(own, run)}
     cached = done - wanted if force else done
     todo = [run for run in profile.runs if run.name in wanted and run.name not in cached]
-    return Grid(profile, reports, cached, todo, seconds)
+    return Grid(profile, own, cached, todo, seconds)
 
 
 def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
@@ -97,58 +102,13 @@ def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
 
 
 def time_left(grid: Grid, slots: Slots, running: Mapping[str, float]) -> float:
-    """Expected seconds until all is done: the rest of the grid, played through; running: seconds so far, by name."""
-    width = {run.name: slots.width(run, grid.profile.device) for run in grid.profile.runs}
-    left = {name: max(grid.estimates[name] - running.get(name, 0.0), 1.0) for name in width}
-    waiting = in_order([run for run in grid.todo if run.name not in {*grid.records, *running}], grid, slots)
-    busy = [(left[name], name) for name in running]
-    heapq.heapify(busy)
-    free, now = slots.total - sum(width[name] for name in running), 0.0
-    done = {run.name for run in grid.profile.runs if grid.done(run.name)}
-    while True:
-        for run in [run for run in waiting if done.issuperset(run.needs)]:
-            if width[run.name] > free:
-                break
-            waiting.remove(run)
-            heapq.heappush(busy, (now + left[run.name], run.name))
-            free -= width[run.name]
-        if not busy:
-            return now
-        now, name = heapq.heappop(busy)
-        free += width[name]
-        done.add(name)
-
-
-def describe(grid: Grid, slots: Slots) -> str:
-    """What --dry-run prints."""
-    width, to_run = max(len(run.name) for run in grid.profile.runs), len(grid.todo)
-    where = {"cpu": "cores", "cuda": "places on GPUs"}[grid.profile.device]
-    lines = [f"profile {grid.profile.name} on {grid.profile.device}: {len(grid.profile.runs)} runs"]
-    for run in grid.profile.runs:
-        state = "finished" if run.name in grid.cached else "to run" if run in grid.todo else "not chosen"
-        about = f"about {duration(grid.estimates[run.name])}" if run in grid.todo else ""
-        after = f"after {', '.join(run.needs)}" if run.needs else ""
-        lines.append(f"  {run.name:{width}}  {state:10}  {about:14} {after}".rstrip())
-    lines.append(f"{len(grid.cached)} finished, {to_run} to run")
-    if to_run and slots.free[0] is not None:
-        lines[-1] += f", about {duration(time_left(grid, slots, {}))} on {slots.total} {where}"
-    return "\n".join(lines)
-
-
-def summary(grid: Grid, readme: Path, command: str, seconds: float) -> str:
-    """What is printed at the end."""
-    failed = {name: record for name, record in grid.records.items() if record["status"] != "done"}
-    done = len(grid.records) - len(failed)
-    lines = [
-        f"{grid.profile.name}: {done} run{'s' * (done != 1)} done in {duration(seconds)}, "
-        f"{len(grid.cached)} had been done before, {len(failed)} failed. Results: {readme}"
-    ]
-    for name, record in failed.items():
-        lines.append(f"  {record['status']} {name}: {record['error']}")
-        notebook = grid.reports / FAILED / record.get("run", "") / "notebook.ipynb"
-        if notebook.is_file():
-            lines.append(f"    look into {notebook}")
-    return "\n".join(lines + [f"repeat with: {command} --only-failed"] * bool(failed))
+    """About how many seconds are left: the longest run, or all work over the slots; running: seconds so far."""
+    runs = [run for run in grid.todo if run.name not in grid.records]
+    gone = [running.get(run.name, 0.0) for run in runs]  # a late run is taken to need a fifth more
+    left = [max(grid.estimates[run.name] - so_far, so_far / 5, 1.0) for run, so_far in zip(runs, gone, strict=True)]
+    widths = [slots.width(run, grid.profile.device) for run in runs]
+    work = sum(seconds * width for seconds, width in zip(left, widths, strict=True))
+    return max([*left, work / slots.total]) if left else 0.0
 
 
 def duration(seconds: float) -> str:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dqas_lib.core.checks import one_of
-from dqas_lib.core.digests import LIBRARY, canonical, digest
+from dqas_lib.core.digests import canonical, digest
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.core.registry import unknown
+from dqas_lib.reproduce.places import find_profile
 from dqas_lib.reproduce.source import Notebook, check_parameters, read_notebook
 
 DEVICES = ("auto", "cpu", "cuda")
-MOST_VALUES, MOST_RUNS = 100_000, 10_000
+MOST_RUNS = 10_000
 TEXT, NAMES, LISTS = "a text", "a mapping of names to values", "a mapping of names to lists of values"
 
 
@@ -31,14 +31,6 @@ class _Strict(BaseModel):
     """Keys of a mapping in YAML: no others, and values of the very kind; a description completes "must be ..."."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty(cls, given: Any) -> Any:
-        """A known key with nothing behind it counts as absent."""
-        if not isinstance(given, dict):
-            return given
-        return {key: value for key, value in given.items() if value is not None or key not in cls.model_fields}
 
 
 class RunEntry(_Strict):
@@ -83,7 +75,6 @@ class Profile:
     """A profile's runs, each after those it needs."""
 
     name: str
-    path: Path
     title: str
     about: str
     full: bool  # the published settings, not reduced ones
@@ -92,44 +83,21 @@ class Profile:
     runs: tuple[Run, ...]
 
 
-def find_profile(name: str) -> Path:
-    """The file of a profile: a path, or a name in notebooks/profiles of this checkout or the working folder's."""
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise InputError(f"no profile file {name}")
-        return Path(name).resolve()
-    here = Path.cwd().resolve()
-    folders = [folder / "notebooks" / "profiles" for folder in (LIBRARY.parent, here, *here.parents)]
-    known = {file.stem: file for folder in reversed(folders) for file in sorted(folder.glob("*.yaml"))}
-    if not known:
-        raise InputError(
-            f"no notebooks/profiles in {LIBRARY.parent} nor in {here} and above: start in the kit's checkout"
-        )
-    if name not in known:
-        raise InputError(f"{unknown('profile', name, known)} (or give the path of a .yaml file)")
-    return known[name]
+class _Plain(yaml.SafeLoader):
+    """Makes no objects, and takes no aliases: with them a few lines stand for billions of values, or for themselves."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it uses aliases (*name): write it without them")
+        return super().compose_node(parent, index)
 
 
 def plain_yaml(text: str) -> Any:
-    """The plain values of a YAML text, by safe load; ValueError for anything else.
-
-    Aliases can make a few lines stand for billions of values, or for themselves: a text of more than MOST_VALUES
-    values, aliases written out, is refused.
-    """
+    """The plain values of a YAML text; ValueError for anything else."""
     try:
-        value = yaml.safe_load(text)
+        return yaml.load(text, _Plain)
     except Exception as error:  # besides YAMLError: ValueError (a 13th month), RecursionError (nested too deeply) ...
         raise ValueError(str(error) or type(error).__name__) from error
-    waiting, count = [value], 1
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict | list | set | tuple):
-            inner = [*part, *part.values()] if isinstance(part, dict) else part
-            waiting += inner
-            count += len(inner)
-        if count > MOST_VALUES:
-            raise ValueError(f"it stands for more than {MOST_VALUES:,} values, or for itself: write it without aliases")
-    return value
 
 
 def read_profile(path: Path) -> ProfileFile:
@@ -173,7 +141,11 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
     """
     path = find_profile(name)
     given, settings = read_profile(path), settings or {}
-    device = resolve_device(device or given.device)
+    device = one_of("device", device or given.device, DEVICES)
+    if device == "auto":
+        from dqas_lib.core.devices import default_device  # imports PyTorch
+
+        device = default_device()
     folder = path.parent.parent if path.parent.name == "profiles" else path.parent
     stems = dict.fromkeys(entry.notebook for entry in given.runs)
     notebooks = {stem: read_notebook(folder / f"{stem}.ipynb") for stem in stems}
@@ -208,7 +180,6 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
             groups.setdefault(base, []).append(run)
     return Profile(
         name=path.stem,
-        path=path,
         title=given.title or path.stem,
         about=" ".join(given.about.split()),
         full=given.full and not settings,
@@ -216,15 +187,6 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
         per_gpu=given.per_gpu,
         runs=tuple(runs.values()),
     )
-
-
-def resolve_device(device: str) -> str:
-    """What this machine has for "auto"; InputError for an unknown kind."""
-    if one_of("device", device, DEVICES) == "auto":
-        from dqas_lib.core.devices import default_device  # imports PyTorch
-
-        return default_device()
-    return device
 
 
 def _points(path: Path, base: str, grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -2,21 +2,20 @@
 
 A run is done when the child ended with status 0, every code cell ran, and result.json says that the notebook got to its
 end: papermill alone reports success after a dead kernel, and a notebook may stop in its middle with status 0. Whatever
-happens, at any moment, `.runs/<id>` is either absent or whole. `execute` may be called anywhere that sees the reports
-folder, by threads of `reproduce` or by workers of a cluster, also twice for one run: the second waits for the first.
+happens, at any moment, the run's folder is either absent or whole. `execute` may be called anywhere that sees one's own
+results, by threads of `reproduce` or by workers of a cluster, also twice for one run: the second waits for the first.
 """
 
 import contextlib
 import functools
-import itertools
 import json
 import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,16 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import Timeout
 
 from dqas_lib.core.files import write_atomically
 from dqas_lib.reproduce.child import MARK, kill_marked
-from dqas_lib.reproduce.folder import ATTEMPTS, FAILED, OWNER, RUNS, alive, finished, owner, read_json, write_lease
+from dqas_lib.reproduce.folder import ATTEMPTS, FAILED, RUNS, finished, lock_of, place_of, read_json
+from dqas_lib.reproduce.places import no_space
 from dqas_lib.reproduce.profiles import Run
 
-RENEW_SECONDS, POLL_SECONDS = 3.0, 0.1
+POLL_SECONDS = 0.1
 FULL_BYTES = 2**17  # with less than this left, a failed run is put down to the full disk
 KERNEL = "dqas"
-_count = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,12 @@ class Site:
 
     profile: str
     device: str
-    reports: Path  # the same path on every machine
+    own: Path  # one's own results, the same path on every machine
     library: Path  # the folder to import dqas_lib from
     data: Path
     session: Path  # a file that `reproduce` removes when the work is to stop
     git: Mapping[str, Any]  # the state of the checkout, for the records
     again: bool = False  # run what is done, too
-    debug: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,35 +64,26 @@ def execute(job: Job) -> dict[str, Any]:
     """Execute a run and give its record: status "done", "failed" or "stopped", and why.
 
     Raises:
-        OSError: When the reports folder cannot be written to; what is done stays done.
+        OSError: When the folder of results cannot be written to; what is done stays done.
     """
-    run, attempts = job.run.id, job.site.reports / ATTEMPTS
     while job.site.session.exists():
-        record = {} if job.site.again else finished(job.site.reports, run)
-        if record:
-            return record
-        if job.site.again or not any(alive(attempt) for attempt in attempts.glob(f"{run}-*")):
-            break
-        time.sleep(1.0)
-    else:
-        return _brief(job, "stopped")
-    attempt = attempts / f"{run}-{socket.gethostname()}-{os.getpid()}-{next(_count)}"
-    try:
-        _prepare(job, attempt)
-        return _attempt(job, attempt)
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(attempt)
+        with contextlib.suppress(Timeout), lock_of(job.site.own, job.run.id).acquire(timeout=1.0):
+            if not job.site.again and (record := finished(job.site.own, job.run)):
+                return record
+            attempts, prefix = job.site.own / ATTEMPTS, f"{job.run.id}-"
+            with tempfile.TemporaryDirectory(dir=attempts, prefix=prefix, ignore_cleanup_errors=True) as attempt:
+                _prepare(job, Path(attempt))
+                return _attempt(job, Path(attempt))
+    return _brief(job, "stopped")
 
 
 def _prepare(job: Job, attempt: Path) -> None:
     kernel = attempt / "private" / "kernels" / KERNEL
     kernel.mkdir(parents=True)
-    write_lease(attempt)
     # a kernel of this very Python, whatever kernels the user has installed
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv = [sys.executable, "-P", str(job.site.library / "dqas_lib/reproduce/kernel.py"), "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    child = {"parameters": dict(job.run.parameters), "kernel": KERNEL, "debug": job.site.debug}
+    child = {"parameters": dict(job.run.parameters), "kernel": KERNEL}
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     (attempt / "job.json").write_text(json.dumps(child), encoding="utf-8")
     (attempt / "source.ipynb").write_text(job.run.notebook.content, encoding="utf-8")
@@ -109,8 +99,6 @@ def environment(job: Job, attempt: Path) -> dict[str, str]:
         **threads,
         **gpu,
         MARK: str(attempt),
-        OWNER: json.dumps(owner()),
-        "DQAS_RUN_DIR": str(attempt),
         "DQAS_DATA": str(job.site.data),
         "DQAS_WORKERS": str(job.workers),
         "TQDM_DISABLE": "1",
@@ -135,28 +123,32 @@ def _attempt(job: Job, attempt: Path) -> dict[str, Any]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        code = None
         try:
-            code = _wait(job, child, attempt)
+            while code is None and job.site.session.exists():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = child.wait(POLL_SECONDS)
         finally:
             _kill(child, attempt)
-    if code is None:
+    if code is None:  # the session was stopped meanwhile
         return _brief(job, "stopped")
     error = _check(attempt, code)
     full = error is not None and shutil.disk_usage(attempt).free < FULL_BYTES
     outcome, result, ended = read_json(attempt / "child.json"), read_json(attempt / "result.json"), time.time()
     papermill = {"papermill": outcome["papermill"]} if outcome else {}
     record = {
-        **_brief(job, "failed" if error else "done", no_space(job.site.reports) if full else error),
+        **_brief(job, "failed" if error else "done", no_space(job.site.own) if full else error),
         **{"notebook": job.run.notebook.path.stem, "parameters": dict(job.run.parameters), "code": code},
         **{"device": job.site.device, "machine": machine(job.site.device, job.gpu), "workers": job.workers},
         **{"started": _utc(started), "ended": _utc(ended), "seconds": round(ended - started, 3)},
         **{"notebook_seconds": outcome.get("seconds"), "peak_memory_mb": outcome.get("peak_memory_mb")},
         **{"versions": {**result.get("versions", {}), **papermill}, "library": job.run.notebook.library},
+        "values": result.get("values", {}),
         **job.site.git,
     }
     if not full:  # else what was written is of no use, and its room is needed
         write_atomically(attempt / "run.json", json.dumps(record, indent=1).encode())
-        _keep(job, attempt, job.site.reports / (FAILED if error else RUNS) / job.run.id)
+        _keep(attempt, place_of(job.site.own, job.run, FAILED if error else RUNS))
     return record
 
 
@@ -164,19 +156,6 @@ def _brief(job: Job, status: str, error: str | None = None) -> dict[str, Any]:
     """A record without what was measured."""
     names = {"run": job.run.id, "profile": job.site.profile, "name": job.run.name}
     return {**names, "status": status, "error": error, "seconds": 0.0}
-
-
-def _wait(job: Job, child: subprocess.Popen, attempt: Path) -> int | None:
-    """The child's exit status; None when the session was stopped meanwhile."""
-    renewed = time.monotonic()
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.wait(POLL_SECONDS)
-        if not job.site.session.exists():
-            return None
-        if time.monotonic() - renewed > RENEW_SECONDS:
-            renewed = time.monotonic()
-            os.utime(attempt / "lease.json")
 
 
 def _kill(child: subprocess.Popen, attempt: Path) -> None:
@@ -216,27 +195,15 @@ def _check(attempt: Path, code: int) -> str | None:
     return None
 
 
-def no_space(reports: Path | str) -> str:
-    """The sentence about a full disk."""
-    return f"no space is left on the disk of {reports}: free some and start again; finished runs are kept"
-
-
-def _keep(job: Job, attempt: Path, target: Path) -> None:
-    """Rename the attempt to its place. Of two attempts at one run the first one stays, unless it is run again."""
+def _keep(attempt: Path, target: Path) -> None:
+    """Rename the attempt to its place; what was there, run again or damaged, stays beside it."""
     shutil.rmtree(attempt / "private", ignore_errors=True)
-    for name in ("source.ipynb", "job.json", "lease.json", "child.json"):
+    for name in ("source.ipynb", "job.json", "child.json", "cell", "bar"):
         (attempt / name).unlink(missing_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.parent.name == FAILED or job.site.again or not finished(job.site.reports, job.run.id):
-        with contextlib.suppress(FileNotFoundError):
-            aside = attempt.with_name(f"{attempt.name}-old")
-            target.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-    try:
-        attempt.rename(target)
-    except OSError:
-        if not finished(job.site.reports, job.run.id):
-            raise
+    if target.exists():
+        target.rename(target.with_name(f"{target.name}-until-{time.strftime('%Y%m%dT%H%M%S')}"))
+    attempt.rename(target)
 
 
 def _utc(moment: float) -> str:

@@ -1,7 +1,6 @@
 """Carrying out a grid: runs are started as slots get free, on this machine or on a Dask cluster; progress is shown."""
 
 import contextlib
-import errno
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,34 +12,27 @@ from tqdm import tqdm
 
 from dqas_lib.core.errors import RunError
 from dqas_lib.core.files import write_atomically
-from dqas_lib.reproduce.folder import ATTEMPTS, append_manifest, git_state, snapshot
+from dqas_lib.reproduce.folder import ATTEMPTS, SESSION, git_state, snapshot
 from dqas_lib.reproduce.grid import Grid, Slots, duration, in_order, time_left
+from dqas_lib.reproduce.places import is_full
 from dqas_lib.reproduce.profiles import Run
 from dqas_lib.reproduce.runs import Job, Site, execute
 
 CONNECT_TIMEOUT = "20s"  # for a scheduler to answer
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 class Session:
     """Runs a grid to its end."""
 
-    def __init__(self, grid: Grid, slots: Slots, data: Path, *, again: bool = False, debug: bool = False) -> None:
-        self.grid, self.slots, self.left = grid, slots, 0.0
+    def __init__(self, grid: Grid, slots: Slots, data: Path, *, again: bool = False) -> None:
+        self.grid, self.slots, self.left, self.said = grid, slots, 0.0, time.monotonic()
         self.running: dict[Future[dict[str, Any]], tuple[Run, float, list[str | None]]] = {}
-        form = "{desc} {bar} {n_fmt}/{total_fmt} runs, {elapsed} gone{postfix}"
-        self.bar = tqdm(total=len(grid.todo), disable=None, bar_format=form, desc="reproduce")  # on a terminal only
-        self.site = Site(
-            profile=grid.profile.name,
-            device=grid.profile.device,
-            reports=grid.reports,
-            library=snapshot(grid.reports),
-            data=data,
-            session=grid.reports / ATTEMPTS / f"session-{uuid.uuid4().hex}",
-            git=git_state(),
-            again=again,
-            debug=debug,
-        )
+        form = "{n_fmt}/{total_fmt} runs {bar:8} {elapsed} gone{postfix}"  # one line, on a terminal only
+        self.bar = tqdm(total=len(grid.todo), disable=None, bar_format=form, dynamic_ncols=True)
+        session, library = grid.own / ATTEMPTS / f"{SESSION}{uuid.uuid4().hex}", snapshot(grid.own)
+        profile, device = grid.profile.name, grid.profile.device
+        self.site = Site(profile, device, grid.own, library, data, session, git=git_state(), again=again)
 
     def run(self, scheduler: str | None = None) -> None:
         """Execute all that is to do; KeyboardInterrupt ends the children first."""
@@ -90,8 +82,7 @@ class Session:
         error = future.exception()
         if error is None:
             record = future.result()
-            append_manifest(self.site.reports, record)
-        elif self.site.debug or (isinstance(error, OSError) and error.errno in DISK_FULL):
+        elif is_full(error):
             raise error
         else:
             record = {"run": run.id, "status": "failed", "error": f"{type(error).__name__}: {error}", "seconds": 0.0}
@@ -107,13 +98,27 @@ class Session:
         with tqdm.external_write_mode():
             print(f"{time.strftime('%H:%M:%S')} {text}{tail}", flush=True)
         self.bar.update(int(ended))
+        self.said = time.monotonic()
 
     def _tick(self) -> None:
         now = time.monotonic()
         elapsed = {run.name: now - started for run, started, _ in self.running.values()}
         self.left = time_left(self.grid, self.slots, elapsed)
-        names = ", ".join(f"{name} {duration(seconds)}" for name, seconds in elapsed.items())
-        self.bar.set_postfix_str(f"about {duration(self.left)} left; {names}" if names else "")
+        where = "; ".join(f"{run.name} {progress(self.site.own, run.id)}".strip() for run, *_ in self.running.values())
+        self.bar.set_postfix_str(f"about {duration(self.left)} left; {where}" if where else "")
+        if where and self.bar.disable and now - self.said > PLAIN_SECONDS:
+            self._say(f"{where}; about {duration(self.left)} left")
+
+
+def progress(own: Path, run: str) -> str:
+    """How far a run is: the cell at work, and the outermost bar in it; "" before its first cell."""
+    parts = []
+    for attempt in (own / ATTEMPTS).glob(f"{run}-*"):
+        for name in ("cell", "bar"):  # written by child.py and kernel.py
+            with contextlib.suppress(OSError):
+                text = (attempt / name).read_text(encoding="utf-8", errors="replace")[:80]
+                parts.append("".join(filter(str.isprintable, text)))
+    return ", ".join(filter(None, parts))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from tiny_notebooks import FINISH, write_finished, write_notebook, write_profile
 from dqas_lib.reproduce.child import MARK, marked
 from dqas_lib.reproduce.profiles import load_profile
 
-LAUNCH = [sys.executable, str(Path(__file__).parent / "launch.py")]
+LAUNCH = [sys.executable, "-m", "dqas_lib.reproduce"]
 MOMENTS = {"parent": 20, "child": 20, "kernel": 20, "worker": 5}  # how often each is killed
 PATIENCE = 240  # seconds for a whole grid on a busy machine
 # a kernel that has started processes of its own, as trainings on several cores do
@@ -45,14 +45,14 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def tables(root: Path) -> dict[str, bytes]:
-    folder = root / "reports" / "tables"
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.csv"))}
+    records = [(path, json.loads(path.read_text())["name"]) for path in (root / "reports/own/runs").glob("*/run.json")]
+    return {name: (path.parent / "tables" / "rows.csv").read_bytes() for path, name in records}
 
 
 def unbroken(numbers: tuple[int, ...]) -> dict[str, bytes]:
     """The tables of a project that nothing came between."""
-    squares = {f"tiny/square-{n}/rows.csv": b"n,square\n%d,%d\n" % (n, n * n) for n in numbers}
-    return {"tiny/last/rows.csv": b"n,square\n5,25\n", **squares}
+    squares = {f"square-{n}": b"n,square\n%d,%d\n" % (n, n * n) for n in numbers}
+    return {"last": b"n,square\n5,25\n", **squares}
 
 
 def of_project(root: Path) -> list[psutil.Process]:
@@ -65,7 +65,7 @@ def is_a(process: psutil.Process, victim: str) -> bool:
         words = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return {"child": "child.py", "kernel": "ipykernel_launcher", "worker": "time.sleep(1000)"}[victim] in words
+    return {"child": "child.py", "kernel": "kernel.py", "worker": "time.sleep(1000)"}[victim] in words
 
 
 def kill_one(root: Path, parent: subprocess.Popen, victim: str) -> bool:
@@ -94,9 +94,9 @@ def nobody_left(root: Path) -> bool:
     return True
 
 
-def finished_runs(root: Path, reports: str = "reports") -> dict[str, tuple[int, int]]:
+def finished_runs(root: Path, reports: str = "reports/own") -> dict[str, tuple[int, int]]:
     """What identifies the finished runs: a run done again would have another file."""
-    status = {path.parent.name: path.stat() for path in (root / reports / ".runs").glob("*/run.json")}
+    status = {path.parent.name: path.stat() for path in (root / reports / "runs").glob("*/run.json")}
     return {run: (info.st_ino, info.st_mtime_ns) for run, info in status.items()}
 
 
@@ -127,10 +127,7 @@ def breaks_and_goes_on(root: Path, victim: str, numbers: tuple[int, ...], wait: 
     after = finished_runs(root)
     assert len(after) == len(numbers) + 1
     assert {run: after.get(run) for run in before} == before
-    manifest = (root / "reports" / "manifest.jsonl").read_text().splitlines()
-    done = [line["run"] for line in map(json.loads, manifest) if line["status"] == "done"]
-    assert sorted(done) == sorted(after)
-    assert [path for path in (root / "reports" / ".attempts").iterdir() if path.is_dir()] == []
+    assert list((root / "reports" / "own" / ".attempts").iterdir()) == []
     assert nobody_left(root)
 
 
@@ -143,7 +140,7 @@ def test_kill_9_of_the_parent(tmp_path: Path) -> None:
             time.sleep(0.02)
 
     breaks_and_goes_on(tmp_path, "parent", (2,), first_is_done)
-    assert len((tmp_path / "reports" / "manifest.jsonl").read_text().splitlines()) == 2
+    assert len(finished_runs(tmp_path)) == 2
 
 
 def test_kill_9_of_a_kernel(tmp_path: Path) -> None:
@@ -206,15 +203,14 @@ def test_full_disk(tmp_path: Path, small_disk: Path) -> None:
     after = finished_runs(small_disk.parent, "disk/reports")
     assert len(after) == 2
     assert before.items() <= after.items()
-    assert (small_disk / "reports" / "tables" / "tiny" / "large" / "large.bin").stat().st_size == 6_000_000
-    assert "note: " in run.stdout
-    assert "large.bin is larger than 2 MB: too large to be committed" in run.stdout
+    (large_table,) = (small_disk / "reports" / "runs").glob("large-*/tables/large.bin")
+    assert large_table.stat().st_size == 6_000_000
 
 
 def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     command = project(tmp_path)
-    reports = tmp_path / "reports"
-    reports.mkdir(mode=0o555)
+    reports = tmp_path / "reports" / "own"
+    reports.mkdir(mode=0o555, parents=True)
     reason = "Permission denied"
     root = os.geteuid() == 0
     if root:  # root may write to any folder, but not to a disk that is read-only
@@ -242,4 +238,4 @@ def test_two_starts_at_once(tmp_path: Path) -> None:
     assert "another reproduction (process " in refused
     assert refused.count("\n") == 1
     assert tables(tmp_path) == unbroken(())
-    assert len((tmp_path / "reports" / "manifest.jsonl").read_text().splitlines()) == 1
+    assert len(finished_runs(tmp_path)) == 1

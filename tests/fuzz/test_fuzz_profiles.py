@@ -164,17 +164,14 @@ def test_values_given_at_the_command_line(kit, tmp_path, capsys):
 
 
 def test_mutated_manifests_of_runs(kit, tmp_path, capsys):
-    """manifest.jsonl and run records of earlier runs, damaged: they count as absent, the plan is made all the same."""
+    """Records of earlier runs, damaged: they count as absent, the plan is made all the same."""
     reports = tmp_path / "reports"
     ids = [run.id for run in load_profile(str(kit)).runs]
     lines = [
         json.dumps({"run": id_, "status": "done", "seconds": 1.5, "name": "one", "profile": "mine"}) for id_ in ids
     ]
-    content = ("\n".join(lines) + "\n").encode()
-    reports.mkdir()
     for seed in seeds("run manifest", 60):
-        (reports / "manifest.jsonl").write_bytes(mutated(content, seed))
-        record = reports / ".runs" / ids[0] / "run.json"
+        record = reports / "runs" / f"one-{ids[0]}" / "run.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_bytes(mutated(lines[0].encode(), seed + 1))
         what = f"run manifest, seed {seed}"

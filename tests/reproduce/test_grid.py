@@ -1,10 +1,12 @@
 """A grid of runs: order, slots, time left. Nothing is executed here."""
 
+import json
 from pathlib import Path
 
 import pytest
 from tiny_notebooks import FINISH, write_notebook, write_profile
 
+from dqas_lib.core.errors import InputError
 from dqas_lib.reproduce import scheduler
 from dqas_lib.reproduce.cli import main
 from dqas_lib.reproduce.grid import Grid, Slots, choose_slots, in_order, plan, time_left, visible_gpus
@@ -30,10 +32,10 @@ def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def grid_of(tmp_path: Path, *runs: str, head: str = "device: cpu") -> Grid:
     write_notebook(tmp_path / "notebooks" / "good.ipynb", FINISH)
     profile = load_profile(write_profile(tmp_path, *runs, head=head))
-    return plan(profile, tmp_path / "reports", [], only_failed=False, force=False)
+    return plan(profile, tmp_path / "own", {}, only_failed=False, force=False)
 
 
-def test_time_left_plays_the_grid_through(tmp_path: Path) -> None:
+def test_time_left(tmp_path: Path) -> None:
     grid = grid_of(
         tmp_path,
         "{notebook: good, name: a, minutes: 1}",
@@ -43,26 +45,37 @@ def test_time_left_plays_the_grid_through(tmp_path: Path) -> None:
     )
     two, one = Slots(2, [""] * 2), Slots(1, [""])
     assert [run.name for run in in_order(grid.todo, grid, two)] == ["wide", "a", "b", "last"]
-    assert time_left(grid, two, {}) == 60 * (2 + 3 + 1)
-    assert time_left(grid, one, {}) == 60 * (2 + 1 + 3 + 1)
-    assert time_left(grid, two, {"wide": 90.0}) == 60 * (0.5 + 3 + 1)
-    assert time_left(grid, two, {"wide": 500.0}) == 1 + 60 * (3 + 1)  # late: it may end at any moment
-    grid.records["wide"] = {"status": "done"}
-    assert time_left(grid, two, {"a": 0.0, "b": 30.0}) == 60 * (2.5 + 1)
-    grid.records |= {"a": {"status": "failed"}, "b": {"status": "done"}}
-    assert time_left(grid, two, {}) == 0  # the last one cannot run any more
+    assert time_left(grid, two, {}) == 60 * (1 + 3 + 2 * 2 + 1) / 2
+    assert time_left(grid, one, {}) == 60 * (1 + 3 + 2 + 1)
+    assert time_left(grid, two, {"wide": 90.0}) == 60 * (1 + 3 + 2 * 0.5 + 1) / 2
+    grid.records |= {name: {"status": "done"} for name in ("wide", "a")}
+    assert time_left(grid, two, {"b": 30.0}) == 60 * 2.5  # the longest one decides
+    assert time_left(grid, two, {"b": 500.0}) == 100  # late: a fifth more
+    grid.records |= {name: {"status": "failed"} for name in ("b", "last")}
+    assert time_left(grid, two, {}) == 0
 
 
 def test_estimates_come_from_the_last_time(tmp_path: Path) -> None:
-    grid = grid_of(tmp_path, "{notebook: good, minutes: 2}", "{notebook: good, name: new, minutes: 4}")
-    history = [
-        {"profile": "tiny", "name": "good", "status": "done", "seconds": 9.0},
-        {"profile": "tiny", "name": "good", "status": "done", "seconds": 7.5},
-        {"profile": "tiny", "name": "good", "status": "failed", "seconds": 1.0},
-        {"profile": "other", "name": "new", "status": "done", "seconds": 3.0},
-    ]
-    again = plan(grid.profile, grid.reports, history, only_failed=False, force=False)
-    assert (grid.estimates, again.estimates) == ({"good": 120, "new": 240}, {"good": 7.5, "new": 240})
+    grid = grid_of(tmp_path, *(f"{{notebook: good, name: {name}, minutes: 2}}" for name in ("here", "there", "new")))
+    record = {"profile": "tiny", "name": "here", "status": "done"}
+    ends = {"a": {"seconds": 9.0, "ended": "2026-01-01"}, "b": {"seconds": 7.5, "ended": "2026-01-02"}}
+    ends |= {"c": {"profile": "other", "seconds": 3.0, "ended": "2026-01-03"}, "d": {"ended": 1, "seconds": "x"}}
+    for run, end in ends.items():
+        (grid.own / "runs" / run).mkdir(parents=True)
+        (grid.own / "runs" / run / "run.json").write_text(json.dumps({**record, **end}))
+    took = {"here": 100.0, "there": 50.0}  # published
+    again = plan(grid.profile, grid.own, took, only_failed=False, force=False)
+    assert again.estimates == {"here": 7.5, "there": 50.0, "new": 120}
+
+
+def test_single_runs_are_chosen_with_what_they_need(tmp_path: Path) -> None:
+    grid = grid_of(
+        tmp_path, "{notebook: good, name: a}", "{notebook: good, name: b}", "{notebook: good, name: c, needs: [a]}"
+    )
+    chosen = plan(grid.profile, grid.own, {}, only_failed=False, force=False, names=["c"])
+    assert [run.name for run in chosen.todo] == ["a", "c"]
+    with pytest.raises(InputError, match="unknown run 'd'"):
+        plan(grid.profile, grid.own, {}, only_failed=False, force=False, names=["d"])
 
 
 def test_what_runs_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_bad_command_lines(
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
-    assert not list((tmp_path / "reports" / ".runs").glob("*"))
+    assert not list((tmp_path / "reports" / "own" / "runs").glob("*"))
 
 
 def reached(*cells: str) -> set[str]:
