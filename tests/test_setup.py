@@ -101,6 +101,26 @@ print(hasattr(dqas_lib, "no_such_name"))"""
     assert result.stdout.split() == ["False", "True", "True", "True", "True", "False"]
 
 
+def test_help_and_a_mistyped_profile_are_answered_before_anything_large_is_imported():
+    code = """
+import sys
+from dqas_lib.reproduce.cli import main
+large = {"torch", "numpy", "pandas", "pydantic", "yaml"}
+print(main(["--profile", "quikc"]), [*large.intersection(sys.modules)])"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert result.stdout.strip() == "2 []"
+    assert "did you mean 'quick'?" in result.stderr
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{code}".replace("quikc", "quick"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)  # no packages at all
+    assert result.stderr.startswith("error: this needs the extra 'notebooks' (no filelock, ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_make_help_lists_every_documented_target():
     result = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     listed = re.findall(r"^make (\S+)", result.stdout, re.MULTILINE)

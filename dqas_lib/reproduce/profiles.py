@@ -39,7 +39,7 @@ class RunEntry(_Strict):
     notebook: str = Field(description="the name of a notebook")
     name: str = Field("", description=TEXT)
     cores: Annotated[int, Field(ge=1)] | Literal["all"] = Field(1, description="a whole number >= 1 or 'all'")
-    minutes: float = Field(1, gt=0, description="a number above 0")
+    minutes: float = Field(1, gt=0, allow_inf_nan=False, description="a number above 0")
     parameters: dict[str, Any] = Field({}, description=NAMES)
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field({}, description=LISTS)
     needs: list[str] = Field([], description="a list of names")
