@@ -6,7 +6,7 @@ kept in the setting's store.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dqas_lib.bins.bins import Bins, make_bins
-from dqas_lib.core.digests import is_ours
+from dqas_lib.core.digests import canonical, is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.data.image_set import ImageSet
@@ -41,6 +41,7 @@ class Pool:
             trained here, and what is not in it is missing.
         labeled: False for a pool whose labels are unknown.
         seconds: Collects the time spent, by stage.
+        made: Collects the results of stages, so that selections from one pool share them without a store.
 
     Raises:
         InputError: When given work has not a row per image, or the seed is no whole number >= 0.
@@ -52,9 +53,11 @@ class Pool:
     given: Mapping[str, np.ndarray] | None = None
     labeled: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
+    made: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        object.__setattr__(self, "setting", self.setting.suited_to(self.images))
         for name, values in (self.given or {}).items():
             axis = 0 if name in ("features", "logits") else 1
             if np.ndim(values) != 2 or np.shape(values)[axis] != len(self.images):
@@ -93,7 +96,7 @@ class Pool:
     def stage(
         self, name: str, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]], code: tuple[Any, ...]
     ) -> dict[str, np.ndarray]:
-        """A stage's result, from the store when it is there; its seconds are added up under `name`.
+        """A stage's result, made once; from the store when it is there. Its seconds are added up under `name`.
 
         Args:
             settings: What the result depends on, beside `key`.
@@ -101,11 +104,16 @@ class Pool:
             code: What computes it (`Store.load_or_compute`); nothing is kept of code outside this library.
         """
         started, store, key = time.perf_counter(), self.setting.store, {**self.key, **settings}
-        if store is None or self.given is not None or not all(map(is_ours, code)):
+        label, kept = f"{name} {canonical(key)}", self.given is None and all(map(is_ours, code))
+        if kept and label in self.made:
+            return self.made[label]
+        if store is None or not kept:
             result = {key: np.asarray(value) for key, value in compute().items()}
         else:
             result = store.load_or_compute(name, key, compute, device=key["device"], code=code)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        if kept:
+            self.made[label] = result
         return result
 
     def train(
@@ -164,22 +172,32 @@ class Pool:
         network.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()})
         return network.to(self.setting.device).eval()
 
-    def dynamics(self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20) -> dict[str, np.ndarray]:
-        """Training dynamics on all the images: "step" (E,), "correct", "margin", "el2n", "grand", each (E, N).
+    def dynamics(
+        self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20, small: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Training dynamics on all the images, as `training_dynamics` gives them.
 
-        run: which of several networks; scale: factor on the recipe's length; checkpoints: E.
+        Args:
+            run: Which of several networks.
+            scale: Factor on the recipe's length.
+            checkpoints: E.
+            small: Train, and look at the images, at the smallest side of the recipe's progressive resizing throughout.
         """
         if self.given is not None:
             return dict(self.given)
         recipe = self.setting.recipe
 
         def compute() -> dict[str, np.ndarray]:
-            images, setting = self.images.take(self.by_id), self.setting.replace(recipe=scaled(recipe, scale))
+            images, shorter = self.images.take(self.by_id), scaled(recipe, scale)
+            if small and shorter.sides:
+                shorter = replace(shorter, sides=((shorter.sides[0][0], 1.0),))
+            setting = self.setting.replace(recipe=shorter)
             seed, back = derive(self.seed, "dynamics", run), np.argsort(self.by_id)
             values = training_dynamics(images, setting=setting, seed=seed, checkpoints=checkpoints)
-            return {name: value if name == "step" else value[:, back] for name, value in values.items()}
+            by_image = {name: values[name][back] for name in ("features", "logits")}
+            return {**by_image, "step": values["step"], **{name: values[name][:, back] for name in DYNAMICS}}
 
-        settings = {"run": run, "scale": scale, "checkpoints": checkpoints}
+        settings = {"run": run, "scale": scale, "checkpoints": checkpoints, "small": small}
         return self.stage("dynamics", settings, compute, (training_dynamics,))
 
     def held_out(self, fraction: float) -> dict[str, np.ndarray]:

@@ -2,10 +2,10 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -102,71 +102,98 @@ class Selection:
         return path
 
 
-def quantize(
+@overload
+def quantize(images: ImageSet, ratio: float, **options: Any) -> Selection: ...
+
+
+@overload
+def quantize(images: ImageSet, ratio: Sequence[float], **options: Any) -> list[Selection]: ...
+
+
+def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what, the options stand here alone
     images: ImageSet,
-    ratio: float,
+    ratio: float | Sequence[float],
     *,
     method: str | Method = "dqas",
     seed: int = 0,
     setting: Setting | None = None,
-    patchify: str = "none",
+    patchify: str | None = None,
     theta: float | AdaptiveTheta = 0.25,
     drop: str = "importance",
     patch_size: int | None = None,
     ratio_kind: str = "image",
-    autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
-) -> Selection:
+    autoencoder: str | AutoencoderRecipe | Autoencoder = "auto",
+) -> Selection | list[Selection]:
     """Select a part of the images, and drop a part of their patches.
 
     Args:
         images: N images to select from.
-        ratio: In (0, 1], of the kind `ratio_kind`.
+        ratio: In (0, 1], of the kind `ratio_kind`. Several ratios share all the work they can, and give a list.
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
         patchify: "first" drops and reconstructs the patches of all images, then selects in the feature space of what
             will be trained on [abstract: DQAS]; "last" selects originals, then drops patches of the selected ones [DQ];
-            "none" drops none.
+            "none" drops none. None: as the method says ("dqas": first), and "none" where it says nothing.
         theta, drop, patch_size, autoencoder: As in `patches.Patchify`, the same in both orders: the importance network
             and the autoencoder are trained on all the original images.
         ratio_kind: "image": images kept / N, round(ratio * N) are selected; "stored": image ratio x fraction of patches
             kept, round(ratio * N / fraction) are selected, 13.33 % of the images at stored ratio 10 % and theta 25 %.
 
+    Returns:
+        A `Selection`, or for several ratios a list of them in their order.
+
     Raises:
         InputError: For an argument that cannot be used, before any work; for a method that gives something else.
     """
-    check_ratio(ratio, len(images))
+    several = isinstance(ratio, Sequence | np.ndarray) and not isinstance(ratio, str)
+    ratios: list[Any] = list(cast(Any, ratio)) if several else [ratio]
+    if several and not ratios:
+        raise InputError("ratio must be a number in (0, 1], or several of them; got []")
+    for value in ratios:
+        check_ratio(value, len(images))
     method = get_method(method)
-    one_of("patchify", patchify, ORDERS)
+    order = one_of("patchify", order_of(method) if patchify is None else patchify, ORDERS)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
-    plan, started = Patchify(theta, drop, patch_size, autoencoder), time.perf_counter()
+    plan = Patchify(theta, drop, patch_size, autoencoder)
     pool = Pool(images, seed=seed, setting=setting or Setting())
-    stage = None if patchify == "none" else Patchifier(pool, plan)
+    stage = None if order == "none" else Patchifier(pool, plan)
     fraction = 1.0 if stage is None or ratio_kind == "image" else stage.kept_fraction
-    budget = images_at(ratio, fraction, len(images))
-    reduced = stage.apply() if stage and patchify == "first" else None
+    budgets = [images_at(value, fraction, len(images)) for value in ratios]
+    started = time.perf_counter()
+    reduced = stage.apply() if stage and order == "first" else None
     if reduced is not None:
-        pool = replace(pool, images=reduced.images)
-    choice = checked(method, pool, budget)
-    selected, kept, coder = pool.images.take(choice.positions), None, None
-    if reduced is not None:
-        kept, coder = reduced.kept[choice.positions], reduced.autoencoder
-    elif stage is not None:
-        after = stage.apply(choice.positions)
-        selected, kept, coder = after.images, after.kept, after.autoencoder
-    described = {"order": patchify, **(stage.settings if stage else {})}
-    return Selection(
-        images=selected,
-        ratio=float(ratio),
-        n_pool=len(images),
-        settings={**pool.key, "images": images.fingerprint(), "method": options(method), "patchify": described},
-        weights=choice.weights,
-        seconds={**pool.seconds, "all": time.perf_counter() - started},
-        trace=choice.trace,
-        ratio_kind=ratio_kind,
-        kept=None if coder is None else kept,
-        autoencoder=coder,
-    )
+        pool = replace(pool, images=reduced.images, made={})
+    described = {"order": order, **(stage.settings if stage else {})}
+    selections = []
+    for value, budget in zip(ratios, budgets, strict=True):
+        choice = checked(method, pool, budget)
+        selected, kept, coder = pool.images.take(choice.positions), None, None
+        if reduced is not None:
+            kept, coder = reduced.kept[choice.positions], reduced.autoencoder
+        elif stage is not None:
+            after = stage.apply(choice.positions)
+            selected, kept, coder = after.images, after.kept, after.autoencoder
+        selections.append(
+            Selection(
+                images=selected,
+                ratio=float(value),
+                n_pool=len(images),
+                settings={**pool.key, "images": images.fingerprint(), "method": options(method), "patchify": described},
+                weights=choice.weights,
+                seconds={**pool.seconds, "all": time.perf_counter() - started},
+                trace=choice.trace,
+                ratio_kind=ratio_kind,
+                kept=None if coder is None else kept,
+                autoencoder=coder,
+            )
+        )
+    return selections if several else selections[0]
+
+
+def order_of(method: Any) -> str:
+    """When a method has patches dropped, unless told otherwise: "none" where it does not say."""
+    return str(getattr(method, "patchify", "none"))
 
 
 def patchify(
@@ -175,7 +202,7 @@ def patchify(
     theta: float | AdaptiveTheta = 0.25,
     drop: str = "importance",
     patch_size: int | None = None,
-    autoencoder: str | AutoencoderRecipe | Autoencoder = "small",
+    autoencoder: str | AutoencoderRecipe | Autoencoder = "auto",
     seed: int = 0,
     setting: Setting | None = None,
 ) -> Patched:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dqas_lib import InputError, quantize
 from dqas_lib.active.round import Rounds
+from dqas_lib.budget.initialization import Proportional
 from dqas_lib.core.checks import check_ratio
 from dqas_lib.methods import METHODS
 from dqas_lib.methods.dqas import DQAS
@@ -14,7 +15,7 @@ from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
 
 TINY = Recipe("tiny", steps=6, batch_size=8, lr=0.05)
-CHEAP_DQAS = DQAS(rounds=Rounds(2, learners=1))
+CHEAP_DQAS = DQAS("none", Proportional(), 0.1, rounds=Rounds(learners=1))
 
 
 @pytest.mark.parametrize("method", ["random", "dq", CHEAP_DQAS], ids=["random", "dq", "dqas"])
@@ -37,7 +38,7 @@ def test_the_budget_is_the_rounded_share_or_a_clear_refusal(ratio, n):
         assert check_ratio(ratio, n) == round(ratio * n)
 
 
-@pytest.mark.parametrize("ratio", [0, 0.0, -0.1, 1.5, math.nan, math.inf, "ten", None, True, [0.1]])
+@pytest.mark.parametrize("ratio", [0, 0.0, -0.1, 1.5, math.nan, math.inf, "ten", None, True, {0.1}])
 def test_an_unusable_ratio_is_refused_with_its_value(blobs, ratio):
     with pytest.raises(InputError) as caught:
         quantize(blobs, ratio, method="random")
@@ -89,13 +90,47 @@ def test_random_depends_on_ids_not_on_the_order_of_the_images(blobs):
 def test_the_selection_says_how_it_was_made(blobs):
     subset = quantize(blobs, 0.5, method=CHEAP_DQAS, seed=9, setting=Setting(recipe=TINY))
     assert subset.settings["method"]["name"] == "dqas"
-    assert subset.settings["method"]["rounds"] == {"name": "Rounds", "number": 2, "learners": 1, "learner_scale": 0.4}
+    assert subset.settings["method"]["rounds"] == {
+        "name": "Rounds",
+        "growth": 2.0,
+        "learners": 1,
+        "learner_scale": 0.25,
+    }
     assert (subset.settings["seed"], subset.settings["network"], subset.n_pool) == (9, "small_cnn", 60)
     assert subset.seconds["all"] > 0
     counts = subset.trace["counts"]
     assert counts[-1].tolist() == subset.class_counts.tolist()
     assert (np.diff(counts, axis=0) >= 0).all()
     assert (subset.trace["round"] >= 0).sum() == 30
+
+
+def test_dqas_drops_patches_first_unless_told_otherwise(blobs):
+    quick = Setting(recipe=TINY)
+    whole = DQAS(rounds=None)
+    subset = quantize(blobs, 0.5, method=whole, setting=quick)
+    assert subset.settings["patchify"]["order"] == "first"
+    assert subset.kept.mean() == pytest.approx(0.75)
+    again = quantize(blobs, 0.5, method=whole.without("patchify"), patchify="first", setting=quick)
+    assert np.array_equal(again.images.images, subset.images.images)
+    for plain in (
+        quantize(blobs, 0.5, method=whole, patchify="none", setting=quick),
+        quantize(blobs, 0.5, method=whole.without("patchify"), setting=quick),
+        quantize(blobs, 0.5, method="dq", setting=quick),
+    ):
+        assert plain.settings["patchify"]["order"] == "none"
+        assert plain.kept is None
+
+
+def test_several_ratios_give_what_each_gives_alone(blobs):
+    for method in ("random", "dq", CHEAP_DQAS):
+        several = quantize(blobs, [0.5, 0.2], method=method, setting=Setting(recipe=TINY))
+        for ratio, subset in zip((0.5, 0.2), several, strict=True):
+            alone = quantize(blobs, ratio, method=method, setting=Setting(recipe=TINY))
+            assert (alone.ids.tolist(), alone.ratio) == (subset.ids.tolist(), subset.ratio)
+    with pytest.raises(InputError, match=r"ratio must be a number in \(0, 1\]; got 1\.5"):
+        quantize(blobs, [0.5, 1.5], method="random")
+    with pytest.raises(InputError, match=r"or several of them; got \[\]"):
+        quantize(blobs, [], method="random")
 
 
 def test_dq_takes_the_same_number_from_every_bin(digits):

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dqas_lib.active.kernel import Kernel
 from dqas_lib.active.ridge import Ridge
 from dqas_lib.active.round import Estimate, Estimator, View
 from dqas_lib.core.registry import Registry
@@ -139,6 +140,7 @@ class RandomSamples:
 __all__ = [
     "ESTIMATORS",
     "Gradient",
+    "Kernel",
     "Margin",
     "RandomSamples",
     "Retrain",
@@ -150,5 +152,5 @@ __all__ = [
 
 ESTIMATORS: Registry[Estimator] = Registry("estimator")
 register = ESTIMATORS.register
-for _estimator in (Margin(), TrueMargin(), Ridge(), Gradient(), Retrain()):
+for _estimator in (Margin(), TrueMargin(), Ridge(), Kernel(), Gradient(), Retrain()):
     register(_estimator)

@@ -19,16 +19,31 @@ Trainer = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Rounds:
-    """Active rounds: their number, the learners of each, and the factor on the length of the learners' recipe."""
+    """Active rounds: each makes what is selected `growth` times larger, the last one stops at the budget [ours].
 
-    number: int = 5
+    So the rounds up to one budget are also the first rounds up to a larger one: selections are nested where budgets are
+    powers of `growth` apart, as 5, 10 and 20 % are, and all of them cost little more than the largest alone.
+
+    Args:
+        growth: Above 1.
+        learners, learner_scale: Learners of a round, and the factor on the length of their recipe.
+    """
+
+    growth: float = 2.0
     learners: int = 2
-    learner_scale: float = 0.4
+    learner_scale: float = 0.25
 
     def __post_init__(self) -> None:
-        whole_number("Rounds: number", self.number)
+        number("Rounds: growth", self.growth, 1, ends="()")
         whole_number("Rounds: learners", self.learners)
         number("Rounds: learner_scale", self.learner_scale, 0, ends="()")
+
+    def targets(self, initial: float, n_images: int, budget: int) -> list[int]:
+        """Images selected after the initial set, a fraction `initial` of n_images, and after each round."""
+        sizes: list[int] = []
+        while not sizes or sizes[-1] < budget:
+            sizes.append(min(max(1, round(initial * self.growth ** len(sizes) * n_images)), budget))
+        return sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +128,10 @@ class View:
         """Learners trained on all but one fold each, at least two of them."""
         n = max(2, self.n_learners)
         return self._learners("cross-fitted", n, _folds(self.images.take(self.selected), n, self.pool_seed))
+
+    def any_learners(self) -> Learners:
+        """Learners that the round has trained already, of whichever kind; else `ensemble`."""
+        return next(iter(self.made.values())) if self.made else self.ensemble()
 
     def _learners(self, use: str, n: int, fold: np.ndarray) -> Learners:
         """N learners, each trained on all that is selected but its own fold, where it has one."""

@@ -7,14 +7,14 @@ from dqas_lib.training.features import unit_rows
 
 
 def pick(view: View, utility: np.ndarray, members: np.ndarray, n_picks: int, diversity: float) -> np.ndarray:
-    """The n_picks of (m,) members of the largest utility, spread out in the feature space of the view's first learner.
+    """The n_picks of (m,) members of the largest utility, spread out in the feature space of one of the learners.
 
     They are kept apart from each other and from the images of their classes selected so far. Where some utility is
     below 0, as reductions of an estimator are, only its order counts.
     """
     if diversity == 0:
         return members[np.argsort(-utility, kind="stable")[:n_picks]]
-    features, taken = view.ensemble().features[0], view.selected
+    features, taken = view.any_learners().features[0], view.selected
     if view.labels_known:
         taken = taken[np.isin(view.labels[taken], view.labels[members])]
     if utility.min() < 0:

@@ -27,7 +27,7 @@ from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.pool import Pool
-from dqas_lib.quantize import ORDERS, RATIO_KINDS, images_at
+from dqas_lib.quantize import ORDERS, RATIO_KINDS, images_at, order_of
 from dqas_lib.training.networks import NETWORKS, Architecture
 from dqas_lib.training.recipes import Recipe, get_recipe
 from dqas_lib.training.setting import Setting
@@ -98,10 +98,10 @@ def compare(
     setting: Setting | None = None,
     evaluate_with: Sequence[str] | None = None,
     evaluate_recipe: str | Recipe | None = None,
-    patchify: str | Sequence[str] = "none",
+    patchify: str | Sequence[str] | None = None,
     theta: Theta | Sequence[Theta] = 0.25,
     drop: str | Sequence[str] = "importance",
-    autoencoder: str | AutoencoderRecipe = "small",
+    autoencoder: str | AutoencoderRecipe = "auto",
     ratio_kind: str = "image",
     workers: int | None = None,
     compute: bool = True,
@@ -123,23 +123,30 @@ def compare(
         workers: Processes (default: `workers_here`).
         compute: False trains nothing and gives the rows that are in the store.
     """
-    quiet = (setting := setting or Setting()).replace(progress=False)
+    setting = (setting or Setting()).suited_to(data.train)
+    quiet = setting.replace(progress=False)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     recipe = get_recipe(evaluate_recipe or setting.recipe)
     evaluations = [quiet.replace(network=network, recipe=recipe) for network in evaluate_with or [setting.network]]
-    whole: Patches = ("none", Patchify(), "image")
-    plans: list[Patches] = []
-    several = [value if isinstance(value, list | tuple) else [value] for value in (patchify, drop, theta)]
-    for order, rule, fraction in itertools.product(*several):
-        one_of("patchify", order, ORDERS)
-        patches = whole if order == "none" else (order, Patchify(fraction, rule, autoencoder=autoencoder), ratio_kind)
-        plans += [patches] if patches not in plans else []
+    several = [list(value) if isinstance(value, list | tuple) else [value] for value in (patchify, drop, theta)]
+
+    def plans(label: str, source: Source) -> list[Patches]:
+        chosen: list[Patches] = []
+        for order, rule, fraction in itertools.product(*several):
+            order = one_of("patchify", order_of(source) if order is None else order, ORDERS)
+            if order == "none" or label == FULL or isinstance(source, Maker):
+                patches: Patches = ("none", Patchify(), "image")
+            else:
+                patches = (order, Patchify(fraction, rule, autoencoder=autoencoder), ratio_kind)
+            chosen += [patches] if patches not in chosen else []
+        return chosen
+
     trials = [
         Trial(label, source, float(ratio), check_seed(seed), quiet, evaluation, patches)
         for seed in seeds
         for label, source in labeled(methods).items()
         for ratio in ([1.0] if label == FULL else ratios)
-        for patches in ([whole] if label == FULL or isinstance(source, Maker) else plans)
+        for patches in plans(label, source)
         for evaluation in evaluations
     ]
     for trial in trials:  # what does not fit the images, as far as it is known before anything is trained

@@ -74,7 +74,7 @@ def distil(
     Raises:
         InputError: For more images per class than there are, an unknown matching, numbers that are not positive.
     """
-    counts, setting = images.class_counts, setting or Setting()
+    counts, setting = images.class_counts, (setting or Setting()).suited_to(images)
     classes, device, store = np.flatnonzero(counts), torch.device(setting.device), setting.store
     first_step = step_length(whole_number("per_class", per_class)) if lr is None else lr
     numbers = {"per_class": per_class, "steps": steps, "real_batch": real_batch, "interval": interval}

@@ -22,7 +22,7 @@ from dqas_lib.methods.base import can_be_kept, options, parts
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.patchify import Patchify
 from dqas_lib.pool import Pool
-from dqas_lib.quantize import quantize
+from dqas_lib.quantize import order_of, quantize
 from dqas_lib.training.probabilities import class_error, ensemble_probabilities
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
@@ -71,7 +71,7 @@ def select(
     method: str | Source,
     seed: int,
     setting: Setting,
-    patchify: str = "none",
+    patchify: str | None = None,
     plan: Patchify | None = None,
     ratio_kind: str = "image",
     *,
@@ -84,13 +84,15 @@ def select(
     With compute=False, a selection that is not in the store is None.
     """
     source: Any = get_source(method)
-    plan, making = plan or Patchify(), isinstance(source, Maker)
-    dropping = patchify != "none" and not making
+    setting = setting.suited_to(images)
+    plan, making = (plan or Patchify()).suited_to(images), isinstance(source, Maker)
+    order = order_of(source) if patchify is None else patchify
+    dropping = order != "none" and not making
     keep = can_be_kept(source) and (not dropping or isinstance(plan.autoencoder, AutoencoderRecipe))
     key = {"images": images.fingerprint(), "method": options(source), "ratio": float(ratio), "seed": check_seed(seed)}
     key |= {"budget": check_ratio(ratio, len(images)), **setting.key}
     if keep and dropping:
-        key["patchify"] = {"order": patchify, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
+        key["patchify"] = {"order": order, "ratio_kind": ratio_kind, **dataclasses.asdict(plan)}
     fresh: list[ImageSet] = []  # the images, when they are computed here
 
     def make() -> ImageSet:
@@ -102,8 +104,19 @@ def select(
         if making:
             made, stored_ratio, weights = make(), ratio, None
         else:
-            patches = {"patchify": patchify, "ratio_kind": ratio_kind, **vars(plan)}
-            selection = quantize(images, ratio, method=source, seed=seed, setting=setting, **patches)
+            selection = quantize(
+                images,
+                ratio,
+                method=source,
+                seed=seed,
+                setting=setting,
+                patchify=order,
+                ratio_kind=ratio_kind,
+                theta=plan.theta,
+                drop=plan.drop,
+                patch_size=plan.patch_size,
+                autoencoder=plan.autoencoder,
+            )
             made, stored_ratio, weights = selection.images, selection.stored_ratio, selection.weights
         fresh.append(made)
         return {
@@ -148,7 +161,7 @@ def evaluate(
         weights: (N,) loss weights (default: those of a `Selected`).
         compute: False: None in place of a training that is not in the store.
     """
-    setting = setting or Setting()
+    setting = (setting or Setting()).suited_to(test)
     if isinstance(images, Selected) and weights is None:
         weights = images.weights
     key = {

@@ -74,7 +74,7 @@ class RoundsExplorer:
 
     def _scores(self, axes: Axes, score: np.ndarray, members: np.ndarray, added: np.ndarray) -> str:
         axes.set_title("score of the candidates")
-        axes.set_xlabel("expected error reduction (uncertainty)", labelpad=1)
+        axes.set_xlabel("estimated utility", labelpad=1)
         candidates, n = score[members & np.isfinite(score)], len(added)
         if not len(candidates):
             axes.text(0.5, 0.5, "no candidates were scored", ha="center", transform=axes.transAxes)
@@ -84,8 +84,8 @@ class RoundsExplorer:
         axes.hist(score[added], edges, color=frames.ORANGE, label=f"taken: {n:,}")
         axes.set_yscale("symlog", linthresh=10)
         axes.legend(loc="upper center", bbox_to_anchor=(0.55, 1))
-        taken = f"the {n:,} taken score {np.nanmean(score[added]):.2f} on average" if n else "none is taken"
-        return f"Of {len(candidates):,} candidates (mean score {candidates.mean():.2f}) {taken}."
+        taken = f"the {n:,} taken score {np.nanmean(score[added]):.3g} on average" if n else "none is taken"
+        return f"Of {len(candidates):,} candidates (mean score {candidates.mean():.3g}) {taken}."
 
 
 def rounds_explorer(images: ImageSet, selection: Selection) -> RoundsExplorer | frames.Missing:

@@ -10,6 +10,7 @@ from dqas_lib.methods.dqas import DQAS
 from dqas_lib.methods.dq import DQ
 from dqas_lib.methods.random import Random
 from dqas_lib.methods.geometry import ContextualDiversity, Herding, KCenter
+from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.uncertainty import Entropy, LeastConfidence, Margin
 from dqas_lib.methods.difficulty import EL2N, Forgetting, GraNd
 from dqas_lib.methods.cal import Cal
@@ -24,7 +25,7 @@ from dqas_lib.pool import Pool
 
 __all__ = [
     "ADQ", "BGFDQ", "CCS", "DQ", "DQAS", "EL2N", "METHODS", "BinsRandom", "Cal", "Choice", "ContextualDiversity",
-    "Craig", "DeepFool", "Entropy", "FacilityLocation", "Forgetting", "Glister", "GraNd", "GradMatch", "GraphCut",
-    "GroupMethod", "Herding", "KCenter", "LeastConfidence", "Margin", "Method", "Pool", "Random", "ScoreMethod",
-    "ShuffledCounts", "get_method", "options", "register",
+    "Craig", "DQASPlus", "DeepFool", "Entropy", "FacilityLocation", "Forgetting", "Glister", "GraNd", "GradMatch",
+    "GraphCut", "GroupMethod", "Herding", "KCenter", "LeastConfidence", "Margin", "Method", "Pool", "Random",
+    "ScoreMethod", "ShuffledCounts", "get_method", "options", "register",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from dqas_lib.budget.initialization import Proportional
 from dqas_lib.methods.base import Choice, register
 from dqas_lib.methods.dqas import DQAS
 from dqas_lib.pool import Pool
@@ -24,7 +25,7 @@ class BinsRandom:
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""
         pool.check(self)
-        return DQAS(bins=self.n_bins, rounds=None).select(pool, budget)
+        return DQAS(bins=self.n_bins, initialization=Proportional(), rounds=None).select(pool, budget)
 
 
 @register
@@ -39,6 +40,11 @@ class ShuffledCounts:
     name: ClassVar[str] = "dqas-shuffled"
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "network")
     dqas: DQAS = field(default_factory=DQAS)
+
+    @property
+    def patchify(self) -> str:
+        """When patches are dropped: as of `dqas`."""
+        return self.dqas.patchify
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""

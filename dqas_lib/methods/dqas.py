@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dqas_lib.active.counts import Counts, ErrorCounts, FreeCounts
-from dqas_lib.active.estimators import Margin, TrueMargin
+from dqas_lib.active.counts import Counts, EqualCounts, FreeCounts, GainCounts
+from dqas_lib.active.estimators import Kernel, RandomSamples, TrueMargin
 from dqas_lib.active.round import Estimator, Learners, Rounds, View
 from dqas_lib.active.sampling import pick
 from dqas_lib.budget.class_counts import largest_remainder
-from dqas_lib.budget.initialization import Initialization, Proportional
+from dqas_lib.budget.initialization import Curves, Initialization, Proportional
 from dqas_lib.core.checks import number, one_of, whole_number
 from dqas_lib.core.digests import digest
 from dqas_lib.core.errors import InputError
@@ -22,10 +22,19 @@ from dqas_lib.training.probabilities import class_error
 
 # what each part must be, and how to give one
 PARTS: dict[str, tuple[Any, str]] = {
-    "initialization": (Initialization, "Proportional() or Curves()"),
+    "initialization": (Initialization, "Curves() or Proportional()"),
     "rounds": (Rounds | None, "Rounds(), or None for no active rounds"),
-    "counts": (Counts, "ErrorCounts() or GainCounts(Ridge())"),
-    "samples": (Estimator, "Margin(), Ridge() or RandomSamples()"),
+    "counts": (Counts, "GainCounts(Kernel()) or ErrorCounts()"),
+    "samples": (Estimator, "Kernel(), Margin() or RandomSamples()"),
+}
+# what stands in for a part that is switched off
+PLAIN_PARTS: dict[str, Any] = {
+    "patchify": "none",
+    "bins": None,
+    "initialization": Proportional(),
+    "rounds": None,
+    "counts": EqualCounts(),
+    "samples": RandomSamples(),
 }
 
 
@@ -34,17 +43,20 @@ PARTS: dict[str, tuple[Any, str]] = {
 class DQAS:
     """The budget goes where it lowers the error most [abstract; formulas ours].
 
-    Definition: class-wise initialization sets the class counts of an initial set, drawn from GraphCut bins; then, in
-    active rounds, learners are trained on what is selected so far, a rule sets the class counts and an estimator rates
-    the samples. Needs: labels; features for bins. Cost: rounds * learners short trainings and as many passes over the
-    images, beside the bins and the pilots. Rounds are kept in the pool's store: a stopped selection goes on from them.
+    Definition: the patches of all images are dropped and reconstructed first; GraphCut bins are made in the feature
+    space of the reconstructed images; class-wise initialization sets the class counts of an initial set from the
+    classes' sensitivity; then, in active rounds, learners are trained on what is selected so far, and an estimator of
+    the expected error reduction sets the class counts and picks the samples. Needs: labels; features for bins.
+    Cost: the pilots, rounds * learners short trainings and as many passes over the images, beside stage 1 and the bins.
+    Rounds are kept in the pool's store: a stopped selection goes on from them, and a larger budget too.
 
     Args:
-        initialization: Counts of the initial set: `Proportional`, `Equal`, `ByError` or `Curves`.
-        initial_fraction: Of the budget, in (0, 1], that the initial set takes.
+        patchify: When patches are dropped, unless `quantize` is told otherwise: "first", "last" or "none".
+        initialization: Class counts of the initial set: `Curves`, `ByError`, `Equal` or `Proportional`.
+        initial_ratio: Of the pool's images, in (0, 1], that the initial set takes.
         bins: Per class, that the initial set is drawn from; None draws it at random within the classes.
         rounds: `Rounds`; None draws the whole budget as the initial set.
-        counts: Class counts after a round: `ErrorCounts`, `FreeCounts`, `EqualCounts` or `GainCounts`.
+        counts: Class counts after a round: `GainCounts`, `ErrorCounts`, `EqualCounts` or `FreeCounts`.
         samples: What rates images: an estimator, of `active.ESTIMATORS` or your own, or `RandomSamples`.
         diversity: Exponent >= 0 of the distance in `active.sampling.spread`; 0 ranks by the estimate alone.
         labels: "known"; "expected" treats the pool as unlabeled: the initial set is drawn at random from all of it, and
@@ -58,13 +70,14 @@ class DQAS:
 
     name: ClassVar[str] = "dqas"
     needs: ClassVar[tuple[str, ...]] = ("labels", "network")
-    initialization: Initialization = field(default_factory=Proportional)
-    initial_fraction: float = 0.2
+    patchify: str = "first"
+    initialization: Initialization = field(default_factory=Curves)
+    initial_ratio: float = 0.0125
     bins: int | None = 10
     rounds: Rounds | None = field(default_factory=Rounds)
-    counts: Counts = field(default_factory=ErrorCounts)
-    samples: Estimator = field(default_factory=Margin)
-    diversity: float = 0.1
+    counts: Counts = field(default_factory=lambda: GainCounts(Kernel()))
+    samples: Estimator = field(default_factory=Kernel)
+    diversity: float = 2.0
     labels: str = "known"
     validation: float = 0.1
     shuffle_counts: bool = False
@@ -76,7 +89,8 @@ class DQAS:
                 raise InputError(f"DQAS: {name} is an object such as {such_as}; got {part!r}")
         if getattr(self.samples, "classes_only", False):
             raise InputError(f"DQAS: estimator {self.samples.name!r} rates classes, not samples: use it in GainCounts")
-        number("DQAS: initial_fraction", self.initial_fraction, 0, 1, ends="(]")
+        one_of("DQAS: patchify", self.patchify, ("first", "last", "none"))
+        number("DQAS: initial_ratio", self.initial_ratio, 0, 1, ends="(]")
         number("DQAS: validation", self.validation, 0, 1, ends="()")
         number("DQAS: diversity", self.diversity, 0)
         one_of("DQAS: labels", self.labels, ("known", "expected"))
@@ -88,6 +102,10 @@ class DQAS:
                 "DQAS: an unlabeled pool (labels='expected') has no classes to count, and no true class: it needs "
                 f"counts=FreeCounts() and samples other than TrueMargin(); got {self.counts!r}, {self.samples!r}"
             )
+
+    def without(self, *names: str) -> "DQAS":
+        """The same method with these parts switched off: any of PLAIN_PARTS, which says what stands in for each."""
+        return replace(self, **{one_of("part of DQAS", name, PLAIN_PARTS): PLAIN_PARTS[name] for name in names})
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`.
@@ -103,23 +121,22 @@ class DQAS:
         rest, held = images.hold_out(self.validation, pool.seed)
         candidates, validation = images.positions(np.sort(rest.ids)), images.positions(np.sort(held.ids))
         total = min(budget, len(candidates))
-        n_rounds = rounds.number if self.rounds and total < len(candidates) else 0
-        n_initial = min(max(1, round(self.initial_fraction * total)), total) if n_rounds else total
+        active = self.rounds is not None and total < len(candidates)
+        targets = rounds.targets(self.initial_ratio, len(images), total) if active else [total]
 
         # The initial set: counts by class-wise initialization, images from the bins.
-        initial, trace = self._initial_set(pool, candidates, validation, n_initial)
+        initial, trace = self._initial_set(pool, candidates, validation, targets[0])
         selected, stages = [initial], []
 
-        # Active rounds, each kept in the store under the method, the budget and what was selected before it.
-        code, key = tuple(type(part) for part in parts(self)), {"method": options(self), "budget": budget}
-        train, known = partial(_train, pool, rounds.learner_scale), self.labels == "known"
-        for index in range(1, n_rounds + 1):
+        # Active rounds, each kept in the store under the method and what was selected before it.
+        code, train = tuple(type(part) for part in parts(self)), partial(_train, pool, rounds.learner_scale)
+        for index, target in enumerate(targets[1:], start=1):
             before = np.concatenate(selected)
             left = candidates[~np.isin(candidates, before)]
+            known = self.labels == "known"
             view = View(images, before, left, validation, pool.seed, index, rounds.learners, train, known)
-            target = n_initial + round((total - n_initial) * index / n_rounds)
-            settings = {**key, "round": index, "selected": digest(before.tobytes())}
-            stages.append(pool.stage("round", settings, partial(self._round, view, target), code))
+            key = {"method": options(self), "round": index, "target": target, "selected": digest(before.tobytes())}
+            stages.append(pool.stage("round", key, partial(self._round, view, target), code))
             selected.append(stages[-1]["added"])
 
         if budget > total:

@@ -25,10 +25,11 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 # of the methods that are drawn together as lines; a figure of all of them tells kinds apart, not methods
 METHOD_COLORS = {
     "dqas": "#0072B2", "dq": "#E69F00", "random": "#666666", "random, equal": "#56B4E9", "herding": "#009E73",
-    "dm": "#CC79A7", "dream": "#D55E00", "full": "#000000",
+    "dqas-plus": "#D55E00", "dm": "#CC79A7", "dream": "#882255", "full": "#000000",
 }
 METHOD_LABELS = {
     "full": "All images", "random": "Random", "random, equal": "Random, equal classes", "dqas": "DQAS", "dq": "DQ",
+    "dqas-plus": "DQAS-plus",
     "dq, gradients": "DQ, gradients", "adq": "ADQ", "bgfdq": "BGFDQ", "bins-random": "Bins + random",
     "dqas-shuffled": "DQAS, counts shuffled", "herding": "Herding", "k-center": "k-Center Greedy",
     "contextual-diversity": "Contextual Diversity", "least-confidence": "Least Confidence", "entropy": "Entropy",

@@ -19,6 +19,7 @@ from dqas_lib.patches.importance import activation_maps, patch_importance
 from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.reconstruct import check_fit, reconstruct, reconstruction_error
 from dqas_lib.training.features import extract, unit_rows
+from dqas_lib.training.setting import SMALL_SIDE
 from dqas_lib.training.train import train
 
 Arrays = Mapping[str, np.ndarray]
@@ -35,7 +36,8 @@ class Patchify:
         theta: Fraction of patches to drop, in [0, 1) [DQ: 0.2 to 0.25], or an `AdaptiveTheta`.
         drop: Patches of the lowest "importance" go [DQ; summary], or of the lowest "importance x error" [ours].
         patch_size: Side in pixels; None: 2, 4, 8 for images of 8, 32, 64 px.
-        autoencoder: A recipe (by name or given), to be trained on all the images, or a trained autoencoder.
+        autoencoder: A recipe (by name or given), to be trained on all the images, or a trained autoencoder. "auto":
+            the recipe "quick" for images below 24 px, "small" above.
 
     Raises:
         InputError: For a theta outside [0, 1), a rule or an autoencoder recipe that is not known.
@@ -44,17 +46,23 @@ class Patchify:
     theta: float | AdaptiveTheta = 0.25
     drop: str = "importance"
     patch_size: int | None = None
-    autoencoder: str | AutoencoderRecipe | Autoencoder = "small"
+    autoencoder: str | AutoencoderRecipe | Autoencoder = "auto"
 
     def __post_init__(self) -> None:
         one_of("drop", self.drop, masks.DROPS)
         if not isinstance(self.theta, AdaptiveTheta):
             masks.check_theta(self.theta)
-        object.__setattr__(self, "autoencoder", self.coder)
+        if isinstance(self.autoencoder, str) and self.autoencoder != "auto":
+            object.__setattr__(self, "autoencoder", AUTOENCODERS[self.autoencoder])
+
+    def suited_to(self, images: ImageSet) -> "Patchify":
+        """This plan with the autoencoder's recipe for images of this side in place of "auto"."""
+        name = "quick" if images.size < SMALL_SIDE else "small"
+        return dataclasses.replace(self, autoencoder=name) if self.autoencoder == "auto" else self
 
     @property
     def coder(self) -> AutoencoderRecipe | Autoencoder:
-        """The recipe of the autoencoder, or the trained one."""
+        """The recipe of the autoencoder, or the trained one; of a plan that is `suited_to` its images."""
         return AUTOENCODERS[self.autoencoder] if isinstance(self.autoencoder, str) else self.autoencoder
 
 
@@ -82,6 +90,7 @@ class Patchifier:
     plan: Patchify = dataclasses.field(default_factory=Patchify)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", self.plan.suited_to(self.pool.images))
         size, coder = self.pool.images.size, self.plan.coder
         masks.grid_of(size, self.patch_size)
         if not isinstance(coder, AutoencoderRecipe):

@@ -50,7 +50,7 @@ def contrastive_embedding(
 def _fit(
     model: Network, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int
 ) -> None:
-    pixels, pad = padded(images, 0.125, device)
+    pixels, pad = padded(images.images, 0.125, device)
     rng = torch_generator(seed, "contrastive batches")
     weights = [*model.stages.parameters(), *head.parameters()]
     update = momentum_sgd(weights, momentum=0.9, weight_decay=1e-4, nesterov=False)

@@ -14,7 +14,7 @@ from dqas_lib.training.networks import Network
 from dqas_lib.training.probabilities import true_class_margin
 from dqas_lib.training.recipes import get_recipe
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import train
+from dqas_lib.training.train import resized, train
 
 
 def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -35,20 +35,27 @@ def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dic
 def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20) -> dict[str, np.ndarray]:
     """Train on all the images and record `outcome` at `checkpoints` evenly spaced steps, the last one included.
 
-    Gives "step" (E,), and the arrays of `outcome` as (E, N). Cost: the training, and E passes over the images.
+    With progressive resizing the images are looked at in the side that is being trained at. Gives "step" (E,), the
+    arrays of `outcome` as (E, N), and "features" (N, d) and "logits" (N, C) after the last step. Cost: the training,
+    and E passes over the images.
     """
     whole_number("checkpoints", checkpoints)
-    total = get_recipe(setting.recipe).total_steps(len(images))
+    setting = setting.suited_to(images)
+    recipe = get_recipe(setting.recipe)
+    total = recipe.total_steps(len(images))
     steps = sorted({max(1, round(total * (i + 1) / checkpoints)) for i in range(checkpoints)})
     records: list[dict[str, np.ndarray]] = []
+    last: dict[str, np.ndarray] = {}
 
     def record(step: int, model: Network) -> None:
         if step in steps:
-            features = extract(model, images.images, device=setting.device)
-            records.append(outcome(features, head_logits(model, features), images.labels))
+            small = resized(images.images, recipe.side(step - 1, total, images.size))
+            features = extract(model, small, device=setting.device)
+            last.update(features=features, logits=head_logits(model, features))
+            records.append(outcome(**last, labels=images.labels))
 
     train(images, setting=setting, seed=seed, after_step=record)
-    return {"step": np.asarray(steps), **{name: np.stack([r[name] for r in records]) for name in records[0]}}
+    return {"step": np.asarray(steps), **last, **{name: np.stack([r[name] for r in records]) for name in records[0]}}
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:

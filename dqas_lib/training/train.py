@@ -82,7 +82,7 @@ def train(
     """
     if not len(images):
         raise InputError("training needs at least one image; got an empty set")
-    setting = setting or Setting()
+    setting = (setting or Setting()).suited_to(images)
     recipe, device = get_recipe(setting.recipe), torch.device(setting.device)
     factors, reduction = None, "mean"
     if weights is not None:
@@ -99,12 +99,14 @@ def train(
         model.normalize_by(images.images)
         model = model.to(device).train()
         update, peak = _optimizer(model, setting)
-        pixels, pad = padded(images, recipe.pad, device)
-        labels = torch.from_numpy(images.labels).to(device)
+        labels, side = torch.from_numpy(images.labels).to(device), 0
         rng = torch_generator(seed, "training")
         batches, low = shuffled(len(images), batch, rng), in_bfloat16(recipe.precision, device, images.size)
         what, started = f"{setting.network} on {len(images):,} images", time.perf_counter()
         for step in (bar := tqdm(range(total), desc=what, disable=not setting.progress, leave=False)):
+            if side != (wanted := recipe.side(step, total, images.size)):
+                side = wanted
+                pixels, pad = padded(resized(images.images, side), recipe.pad, device)
             picks = next(batches).to(device, non_blocking=True)
             x = augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng)
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
@@ -156,11 +158,23 @@ def shuffled(n_images: int, batch: int, rng: torch.Generator) -> Iterator[Tensor
         stream = stream[batch:]
 
 
-def padded(images: ImageSet, fraction: float, device: torch.device) -> tuple[Tensor, int]:
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """(N, H, W, 3) uint8 images at `side` pixels a side, antialiased; the given ones when they are."""
+    if images.shape[1] == side:
+        return images
+    small = np.empty((len(images), side, side, 3), dtype=np.uint8)
+    for first in range(0, len(images), 1000):
+        x = torch.from_numpy(images[first : first + 1000]).permute(0, 3, 1, 2).float()
+        x = functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+        small[first : first + 1000] = x.round().permute(0, 2, 3, 1).numpy()
+    return small
+
+
+def padded(images: np.ndarray, fraction: float, device: torch.device) -> tuple[Tensor, int]:
     """(N, H + 2 pad, W + 2 pad, 3) uint8 on the device, with a black border of this fraction of the side, and pad."""
-    pad = max(1, round(fraction * images.size)) if fraction else 0
+    pad = max(1, round(fraction * images.shape[1])) if fraction else 0
     # functional.pad counts from the last axis: channels, width, height
-    return functional.pad(torch.from_numpy(images.images).to(device), (0, 0, pad, pad, pad, pad)), pad
+    return functional.pad(torch.from_numpy(images).to(device), (0, 0, pad, pad, pad, pad)), pad
 
 
 def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch.Generator) -> Tensor:

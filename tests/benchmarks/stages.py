@@ -74,9 +74,8 @@ def run(
         stage("bins", lambda: pool.bins(10))
         budget = round(float(ratio) * len(images))
         method = DQAS()
-        what = (
-            f"class-wise initialization and {method.rounds.number} active rounds of {method.rounds.learners} learners"
-        )
+        n_rounds = len(method.rounds.targets(method.initial_ratio, len(images), budget)) - 1
+        what = f"class-wise initialization and {n_rounds} active rounds of {method.rounds.learners} learners"
         choice = stage(what, lambda: method.select(pool, budget))
     if len(np.unique(choice.positions)) != budget:
         raise RuntimeError(f"DQAS gave {len(np.unique(choice.positions))} images instead of {budget}")

@@ -42,7 +42,7 @@ def test_a_long_tailed_set_has_the_profile_exactly_and_keeps_ids(digits):
 def test_class_caps_are_met_exactly_on_imbalanced_data(digits, initialization):
     tail = long_tailed(digits.train, 20, seed=0)
     recipe = Recipe("tiny", steps=12, batch_size=16)
-    method = DQAS(rounds=Rounds(2, learners=1), initialization=initialization, bins=None)
+    method = DQAS("none", initialization, 0.1, bins=None, rounds=Rounds(learners=1))
     for ratio in (0.2, 0.6, 0.85):
         subset = quantize(tail, ratio, method=method, setting=Setting(recipe=recipe))
         assert len(subset) == round(ratio * len(tail))

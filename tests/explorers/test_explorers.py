@@ -336,8 +336,8 @@ def test_the_rounds_explorer_counts_what_each_round_adds(rounds):
     assert rounds.dials[0].texts == ("initial set", "round 1", "round 2")
     assert at(rounds, 0).caption.startswith("Initial set: 20 images added, 20 in all.")
     caption = at(rounds, 2).caption
-    assert caption.startswith("Round 2: 20 images added, 60 in all. Of 1,161 candidates (mean score 0.30)")
-    assert "the 20 taken score 0.50 on average" in caption
+    assert caption.startswith("Round 2: 20 images added, 60 in all. Of 1,161 candidates (mean score 0.303)")
+    assert "the 20 taken score 0.5 on average" in caption
 
 
 def test_a_selection_without_rounds_or_of_other_images_is_a_sentence(digits, blobs):

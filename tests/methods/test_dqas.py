@@ -16,19 +16,22 @@ from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.experiments.ablations import ABLATIONS
 from dqas_lib.methods.base import can_be_kept, options
-from dqas_lib.methods.dqas import DQAS
+from dqas_lib.methods.dqas import DQAS, PLAIN_PARTS
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import quantize
 from dqas_lib.training.setting import Setting
 
-FAST = DQAS(bins=3, rounds=Rounds(2, learners=1))
+FAST = DQAS("none", Proportional(), 0.1, bins=3, rounds=Rounds(learners=1), counts=ErrorCounts(), samples=Margin())
 INITIALIZATIONS = (Proportional(), Equal(), ByError((0.4,), seeds=1), Curves((0.2, 0.4), seeds=1))
 COUNTS = (ErrorCounts(), FreeCounts(), EqualCounts(), *map(GainCounts, ESTIMATORS.values()))
 SAMPLES = (Margin(), TrueMargin(), Ridge(), Gradient(), RandomSamples())
 
 
-@pytest.mark.parametrize("ratio", [1 / 60, 0.05, 0.1, 0.33, 0.5, 0.9, 0.95, 1.0])
-def test_the_budget_is_exact_and_the_trace_tells_how_it_was_spent(blobs, ratio):
+@pytest.mark.parametrize(
+    ("ratio", "targets"),
+    [(1 / 60, [1]), (0.05, [3]), (0.1, [6]), (0.33, [6, 12, 20]), (0.5, [6, 12, 24, 30]), (0.9, [54]), (1.0, [60])],
+)
+def test_the_budget_is_exact_and_the_trace_tells_how_it_was_spent(blobs, ratio, targets):
     subset = quantize(blobs, ratio, method=FAST, setting=Setting(recipe=TINY))
     budget = round(ratio * 60)
     counts, round_of = subset.trace["counts"], subset.trace["round"]
@@ -37,11 +40,32 @@ def test_the_budget_is_exact_and_the_trace_tells_how_it_was_spent(blobs, ratio):
     assert (np.diff(counts, axis=0) >= 0).all()
     assert (round_of >= 0).sum() == budget
     assert np.array_equal(np.sort(np.flatnonzero(round_of >= 0)), np.sort(blobs.positions(subset.ids)))
-    if ratio < 0.9:
-        assert counts.shape == (3, 3)
-        for number in range(3):
-            upto = (round_of >= 0) & (round_of <= number)
-            assert np.bincount(blobs.labels[upto], minlength=3).tolist() == counts[number].tolist()
+    assert counts.sum(axis=1).tolist() == targets
+    for number in range(len(targets)):
+        upto = (round_of >= 0) & (round_of <= number)
+        assert np.bincount(blobs.labels[upto], minlength=3).tolist() == counts[number].tolist()
+
+
+def test_selections_are_nested_and_share_their_work(blobs, monkeypatch):
+    """Budgets that are powers of the growth apart: a larger one begins with a smaller; no round is made twice."""
+    with monkeypatch.context() as patch:
+        sizes = count_trainings(patch)
+        alone = quantize(blobs, 0.8, method=FAST, setting=Setting(recipe=TINY))
+        n_alone = len(sizes)
+        sizes.clear()
+        several = quantize(blobs, [0.1, 0.2, 0.4, 0.8], method=FAST, setting=Setting(recipe=TINY))
+        assert len(sizes) == n_alone == 1 + 3  # the features, and a learner for each of three rounds
+    for smaller, larger in itertools.pairwise(several):
+        assert larger.ids[: len(smaller)].tolist() == smaller.ids.tolist()
+    assert several[-1].ids.tolist() == alone.ids.tolist()
+
+
+def test_parts_are_switched_off_by_name(blobs):
+    plain = DQAS().without(*PLAIN_PARTS)
+    assert options(plain) == options(replace(DQAS(), **PLAIN_PARTS))
+    assert DQAS().without("patchify").patchify == "none"
+    with pytest.raises(InputError, match="part of DQAS is one of patchify, bins, initialization, rounds, counts, samp"):
+        DQAS().without("rolls")
 
 
 def test_validation_images_are_selected_last(blobs):
@@ -66,7 +90,7 @@ def test_the_selection_depends_on_ids_not_on_the_order_of_the_images(blobs):
 
 @pytest.mark.parametrize("number", range(24))
 def test_every_combination_of_switches_runs(blobs, number):
-    parts = (INITIALIZATIONS, COUNTS, SAMPLES, (False, True), (0.0, 0.5), (Rounds(2, learners=1), None))
+    parts = (INITIALIZATIONS, COUNTS, SAMPLES, (False, True), (0.0, 0.5), (Rounds(learners=1), None))
     every = list(itertools.product(*parts))
     initialization, counts, samples, shuffled, diversity, rounds = every[
         np.random.default_rng(0).permutation(len(every))[number]
@@ -101,9 +125,7 @@ def test_without_rounds_and_initialization_it_is_a_uniform_draw_from_the_bins(bl
 def test_shuffled_counts_go_to_other_classes():
     """One class is much harder. Shuffled, its extra images go elsewhere, and the sum stays."""
     images = planted(0, spread=(2,))
-    method = DQAS(
-        bins=3, rounds=Rounds(1, learners=1, learner_scale=1.0), initial_fraction=0.3, counts=ErrorCounts(0.0)
-    )
+    method = replace(FAST, rounds=Rounds(learners=1, learner_scale=1.0), counts=ErrorCounts(0.0))
     recipe = replace(TINY, steps=60, pad=0.0)
     straight = quantize(images, 0.2, method=method, setting=Setting(recipe=recipe))
     shuffled = quantize(images, 0.2, method=replace(method, shuffle_counts=True), setting=Setting(recipe=recipe))
@@ -114,7 +136,7 @@ def test_shuffled_counts_go_to_other_classes():
 
 def test_random_samples_keep_the_counts_and_change_the_images():
     images = planted(1)
-    method = DQAS(bins=3, rounds=Rounds(1, learners=1), diversity=0.0)
+    method = replace(FAST, diversity=0.0)
     recipe = replace(TINY, steps=40)
     scored = quantize(images, 0.2, method=method, setting=Setting(recipe=recipe))
     random = quantize(images, 0.2, method=replace(method, samples=RandomSamples()), setting=Setting(recipe=recipe))
@@ -129,7 +151,7 @@ def test_random_samples_keep_the_counts_and_change_the_images():
 
 def test_an_unlabeled_pool_is_chosen_from_without_its_labels():
     images = planted(2)
-    method = DQAS(labels="expected", counts=FreeCounts(), samples=Ridge(), rounds=Rounds(1))
+    method = DQAS("none", labels="expected", counts=FreeCounts(), samples=Ridge())
     subset = quantize(images, 0.2, method=method, setting=Setting(recipe=replace(TINY, steps=40)))
     assert len(subset) == 86
     assert "bin" not in subset.trace  # bins are cut within classes
@@ -159,7 +181,7 @@ def count_trainings(monkeypatch, stop_after: int | None = None) -> list[int]:
 
 
 def test_a_stopped_run_goes_on_where_it_was(blobs, tmp_path, monkeypatch):
-    method = replace(FAST, rounds=Rounds(3))
+    method = replace(FAST, initial_ratio=0.05, rounds=Rounds())
     whole = quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY))
     with monkeypatch.context() as patch:
         count_trainings(patch, stop_after=1 + 2 * 2 + 1)  # the features, two rounds, and half of the third
@@ -185,10 +207,11 @@ def test_other_options_go_their_own_way_and_pilots_are_shared(blobs, tmp_path, m
     with monkeypatch.context() as patch:
         sizes = count_trainings(patch)
         quantize(blobs, 0.3, method=method, setting=setting)
+        assert len(sizes) == 1  # the first round is shared, the second stops earlier
         other = quantize(blobs, 0.4, method=replace(method, counts=ErrorCounts(0.25)), setting=setting)
-        assert len(sizes) == 2 * 2
+        assert len(sizes) == 1 + 2
         assert quantize(blobs, 0.4, method=method, setting=setting).ids.tolist() == first.ids.tolist()
-        assert len(sizes) == 2 * 2
+        assert len(sizes) == 1 + 2
     fresh = quantize(blobs, 0.4, method=replace(method, counts=ErrorCounts(0.25)), setting=Setting(recipe=TINY))
     assert other.ids.tolist() == fresh.ids.tolist()
 
@@ -209,7 +232,8 @@ def test_an_estimator_of_ones_own_selects_and_its_rounds_are_not_kept(blobs, tmp
     assert options(method)["samples"] == {"name": "by position", "class": "ByPosition"}
     setting = Setting(recipe=TINY, store=Store(tmp_path))
     first = quantize(blobs, 0.4, method=method, setting=setting)
-    assert first.trace["round"][-1] == 1
+    later = np.flatnonzero((first.trace["round"] != 0) & (blobs.labels == 2))
+    assert first.trace["round"][later[-1]] == 1  # the last, unless the initial set has it
     monkeypatch.setattr(ByPosition, "__call__", lambda self, view: Estimate(-view.candidates / 60, np.ones(3)))
     second = quantize(blobs, 0.4, method=method, setting=setting)
     assert second.ids.tolist() != first.ids.tolist()
@@ -220,11 +244,11 @@ def test_an_estimator_of_ones_own_selects_and_its_rounds_are_not_kept(blobs, tmp
 
 def test_every_ablation_differs_from_dqas_in_one_part():
     whole = options(DQAS())
-    assert len(ABLATIONS) == 15
+    assert len(ABLATIONS) == 18
     for name, method in ABLATIONS.items():
         changed = [key for key, value in options(method).items() if value != whole[key]]
         assert len(changed) == 1, name
-    assert len({str(options(method)) for method in ABLATIONS.values()}) == 15
+    assert len({str(options(method)) for method in ABLATIONS.values()}) == 18
 
 
 def test_a_class_with_one_image_or_none(blobs):
@@ -267,12 +291,13 @@ def test_training_that_diverges_is_named(blobs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"counts": "ridge"}, r"counts is an object such as ErrorCounts\(\) or GainCounts\(Ridge\(\)\); got 'ridge'"),
-        ({"samples": Ridge}, r"samples is an object such as Margin\(\), Ridge\(\) or RandomSamples\(\); got <class"),
-        ({"initialization": ErrorCounts()}, r"initialization is an object such as Proportional\(\) or Curves\(\); got"),
+        ({"counts": "ridge"}, r"counts is an object such as GainCounts\(Kernel\(\)\) or ErrorCounts\(\); got 'ridge'"),
+        ({"samples": Ridge}, r"samples is an object such as Kernel\(\), Margin\(\) or RandomSamples\(\); got <class"),
+        ({"initialization": ErrorCounts()}, r"initialization is an object such as Curves\(\) or Proportional\(\); got"),
         ({"rounds": 5}, r"rounds is an object such as Rounds\(\), or None for no active rounds; got 5"),
         ({"samples": Retrain()}, "estimator 'retrain' rates classes, not samples"),
-        ({"initial_fraction": 0}, r"initial_fraction must be a number in \(0, 1\]; got 0"),
+        ({"initial_ratio": 0}, r"initial_ratio must be a number in \(0, 1\]; got 0"),
+        ({"patchify": "twice"}, "patchify is one of first, last, none; got 'twice'"),
         ({"validation": 1}, r"validation must be a number in \(0, 1\); got 1"),
         ({"diversity": -1}, "diversity must be a number >= 0; got -1"),
         ({"bins": 0}, "bins must be a whole number >= 1; got 0"),
@@ -294,7 +319,7 @@ def test_options_that_cannot_be_used_are_refused(changes, message):
             {"estimator": "ridge"},
             r"GainCounts: estimator is an object such as Ridge\(\) or Retrain\(\); got 'ridge'",
         ),
-        (Rounds, {"number": 0}, "Rounds: number must be a whole number >= 1; got 0"),
+        (Rounds, {"growth": 1}, "Rounds: growth must be a number above 1; got 1"),
         (Rounds, {"learners": 0}, "Rounds: learners must be"),
         (Rounds, {"learner_scale": 0}, "Rounds: learner_scale must be a number above 0; got 0"),
         (ByError, {"ratios": (2,)}, r"ByError: ratios are at least 1 different ratios in \(0, 1\]; got \(2,\)"),
@@ -315,12 +340,12 @@ def test_planted_duplicates_are_not_selected_together():
     images = ImageSet(base.images[rows], base.labels[rows], np.arange(len(rows)), base.class_names, "copies", False)
     repeated = {}
     for diversity in (0.0, DQAS().diversity, 0.5):
-        method = DQAS(bins=None, rounds=Rounds(1, learners=1), diversity=diversity)
+        method = replace(FAST, bins=None, diversity=diversity)
         subset = quantize(images, 0.15, method=method, setting=Setting(recipe=replace(TINY, steps=60)))
         later = subset.trace["round"][subset.ids] > 0  # the initial set is drawn without looking
         pixels = subset.images.images.reshape(len(subset), -1)
         repeated[diversity] = later.sum() - len(np.unique(pixels[later], axis=0))
-    assert repeated[0.0] > 20
+    assert repeated[0.0] > 15
     assert repeated[DQAS().diversity] == repeated[0.5] == 0
 
 
@@ -328,8 +353,8 @@ def test_planted_sensitive_classes_are_found_and_given_more():
     """Classes 1 and 4 have twelve patterns, the others one: in at least 18 of 20 seeds both get more than any other."""
     found = 0
     for seed in range(20):
-        rounds = Rounds(2, learners=1, learner_scale=1.0)
-        method = DQAS(bins=None, rounds=rounds, counts=ErrorCounts(0.25), validation=0.2)
+        rounds = Rounds(learners=1, learner_scale=1.0)
+        method = replace(FAST, bins=None, rounds=rounds, counts=ErrorCounts(0.25), validation=0.2)
         subset = quantize(
             planted(seed), 0.2, method=method, seed=seed, setting=Setting(recipe=replace(TINY, steps=60, pad=0.0))
         )

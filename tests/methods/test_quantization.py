@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from dqas_lib.active.counts import ErrorCounts
+from dqas_lib.active.estimators import Margin
 from dqas_lib.active.round import Rounds
 from dqas_lib.bins.bins import recursive_bins
 from dqas_lib.bins.graph_cut import greedy_graph_cut
+from dqas_lib.budget.initialization import Proportional
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.store import Store
 from dqas_lib.methods.adq import ADQ, diversity, sampling_ratios, texture_level
@@ -179,9 +181,14 @@ def test_controls_are_dqas_with_a_part_taken_away(digits, tmp_path):
     store = Store(tmp_path)
     options = {"setting": Setting(recipe=TINY, store=store)}
     bins_random = quantize(train, 0.1, method=BinsRandom(), **options)
-    assert bins_random.ids.tolist() == quantize(train, 0.1, method=DQAS(rounds=None), **options).ids.tolist()
+    assert (
+        bins_random.ids.tolist()
+        == quantize(
+            train, 0.1, method=DQAS(initialization=Proportional(), rounds=None), patchify="none", **options
+        ).ids.tolist()
+    )
     assert np.abs(bins_random.class_counts[:4] - len(bins_random) / 4).max() <= 1
-    small = DQAS(rounds=Rounds(1, learners=1), counts=ErrorCounts(0.0))
+    small = DQAS("none", Proportional(), rounds=Rounds(learners=1), counts=ErrorCounts(0.0), samples=Margin())
     shuffled = quantize(train, 0.1, method=ShuffledCounts(small), **options)
     whole = quantize(train, 0.1, method=small, **options)
     assert len(shuffled) == len(whole) == 48

@@ -84,8 +84,11 @@ def test_scores_do_not_depend_on_the_last_batch(blobs):
     recipe = Recipe("tiny", steps=12, batch_size=16)
     found = training_dynamics(blobs, seed=0, checkpoints=4, setting=Setting(network="small_cnn", recipe=recipe))
     assert found["step"].tolist() == [3, 6, 9, 12]
-    assert {name: values.shape for name, values in found.items() if name != "step"} == {
-        name: (4, 60) for name in ("correct", "margin", "el2n", "grand")
+    shapes = {name: values.shape for name, values in found.items() if name != "step"}
+    assert shapes == {
+        "features": (60, 96),
+        "logits": (60, 3),
+        **{name: (4, 60) for name in ("correct", "margin", "el2n", "grand")},
     }
     # duplicates of one image get one score, wherever they stand
     twice = np.r_[np.arange(60), np.arange(7)]

@@ -153,7 +153,7 @@ def check_05(run: Run) -> None:
         taken = images.labels[(rounds >= 0) & (rounds <= number)]
         assert np.bincount(taken, minlength=10).tolist() == trace[number].tolist()
     high, low = (subset.trace["scores"][-1][names[which]].mean() for which in ("taken", "passed"))
-    assert high > low + 0.3  # what is taken is harder to decide than what is surest
+    assert high > 0 > low  # what is taken lowers the error, what is passed over would raise it
 
 
 def check_06(run: Run) -> None:
@@ -213,8 +213,8 @@ def check_09(run: Run) -> None:
         assert difference == pytest.approx(plain_pairs(rows, name, "dqas")[0], abs=1e-6)
     orders = run.table("09_orders_digits")
     whole, dropped = (orders[orders["patchify"] == order].sort_values("seed") for order in ("none", "last"))
-    dqas_rows = rows[rows["method"] == "dqas"].sort_values("seed")
-    assert whole["accuracy"].tolist() == dqas_rows["accuracy"].tolist()  # the same selections, the same trainings
+    without = rows[rows["method"] == "no patchify"].sort_values("seed")
+    assert whole["accuracy"].tolist() == without["accuracy"].tolist()  # the same selections, the same trainings
     assert set(dropped["budget"]) == {round(0.1 * 1201 / 0.75)}
     assert dropped["stored_ratio"].to_numpy() == pytest.approx(0.1, abs=1e-3)
 

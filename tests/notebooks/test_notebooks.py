@@ -32,7 +32,7 @@ SMALLER: dict[str, dict] = {
     "08_comparison": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2], "RECIPE": "brief"},
     "09_ablations": {
         "RATIO": 0.1,
-        "VARIANTS": ["equal counts"],
+        "VARIANTS": ["no patchify"],
         "SEEDS": [0, 1],
         "ORDERS": ["none", "last"],
         "RECIPE": "brief",

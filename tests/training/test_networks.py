@@ -82,7 +82,7 @@ def test_normalization_is_of_the_training_images():
 
 
 def test_an_unknown_network_lists_the_known_ones():
-    expected = r"unknown network 'resnet99' \(did you mean 'resnet\d+'\?\): the known ones are small_cnn, resnet18"
+    expected = r"unknown network 'resnet99' \(did you mean 'resnet\d+'\?\): the known ones are small_cnn, resnet9"
     with pytest.raises(InputError, match=expected):
         make_network("resnet99", 10, 32, seed=0)
     assert {"small_cnn", "resnet18"} <= set(NETWORKS)
@@ -101,6 +101,6 @@ def test_a_network_from_outside_is_named_by_its_builders_source(monkeypatch):
     for build in (narrow, narrow, wide):
         NETWORKS._items.pop("mine", None)
         NETWORKS.register(Architecture("mine", build, "a test"))
-        keys.append(Setting("mine").key["network"])
+        keys.append(Setting("mine", "quick").key["network"])
     assert keys[0] == keys[1] != keys[2]
-    assert [Setting(name).key["network"] for name in ("small_cnn", "resnet18")] == ["small_cnn", "resnet18"]
+    assert [Setting(name, "quick").key["network"] for name in ("small_cnn", "resnet18")] == ["small_cnn", "resnet18"]

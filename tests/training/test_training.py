@@ -116,7 +116,7 @@ def test_recipes_state_their_protocol():
 
 
 def test_unusable_settings_are_named(blobs):
-    with pytest.raises(InputError, match="unknown recipe 'slow': the known ones are paper, fast, cpu, quick"):
+    with pytest.raises(InputError, match="unknown recipe 'slow': the known ones are paper, fast, cpu, strong, quick"):
         get_recipe("slow")
     with pytest.raises(InputError, match="exactly one of epochs and steps"):
         Recipe("both", epochs=1, steps=1)
