@@ -46,15 +46,15 @@ class Dial:
 
 
 class Explorer(Protocol):
-    """What can be explored; `size` is in inches; alternative texts quote the titles of its panels.
-
-    questions: what the dials answer, for a page that stands alone; notebooks ask and discuss their own.
-    """
+    """What can be explored; `size` is in inches; alternative texts quote the titles of its panels."""
 
     name: str
     title: str
     size: tuple[float, float]
-    questions: tuple[str, ...]
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What the dials answer, for a page that stands alone; notebooks ask and discuss their own."""
 
     @property
     def dials(self) -> tuple[Dial, ...]:
