@@ -169,6 +169,7 @@ class Architecture:
         build: (classes, side of the images in pixels) -> a `Network` with freshly drawn weights.
         threads: Number of torch threads it is fastest with on a CPU; None: as many as there are.
         adam_lr: Peak learning rate of AdamW, for a network that is not trained by the recipe's SGD.
+        smallest_side: Of images it can take, in pixels; None: it takes images of the side it was built for only.
     """
 
     name: str
@@ -176,16 +177,23 @@ class Architecture:
     purpose: str
     threads: int | None = None
     adam_lr: float | None = None
+    smallest_side: int | None = 1
 
 
 NETWORKS: Registry[Architecture] = Registry("network")
 for _architecture in (
     Architecture("small_cnn", _small_cnn, "small convolutional network for CPUs, 8 to 64 px", threads=1),
-    Architecture("resnet9", _resnet9, "ResNet-9 of width 16 for CPUs, 16 to 64 px: the strong recipe's", threads=1),
+    Architecture("resnet9", _resnet9, "ResNet-9 of width 16 for CPUs, 16 to 64 px", threads=1, smallest_side=8),
     Architecture("resnet18", partial(_resnet, "resnet18"), "ResNet-18 with a 3x3 stem, the field's standard, for GPUs"),
     Architecture("resnet50", partial(_resnet, "resnet50"), "ResNet-50 with a 3x3 stem, for GPUs: cross-architecture"),
     Architecture("vgg16", _vgg16, "VGG-16 with batch normalization, for GPUs: cross-architecture"),
-    Architecture("small_vit", _small_vit, "small vision transformer, for GPUs: cross-architecture", adam_lr=1e-3),
+    Architecture(
+        "small_vit",
+        _small_vit,
+        "small vision transformer, for GPUs: cross-architecture",
+        adam_lr=1e-3,
+        smallest_side=None,
+    ),
 ):
     NETWORKS.register(_architecture)
 

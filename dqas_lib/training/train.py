@@ -30,7 +30,7 @@ from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.features import predict
 from dqas_lib.training.networks import NETWORKS, Network, make_network
 from dqas_lib.training.probabilities import class_recall
-from dqas_lib.training.recipes import get_recipe, schedule
+from dqas_lib.training.recipes import Recipe, get_recipe, schedule
 from dqas_lib.training.setting import Setting
 
 ADAM_DECAY = 0.05  # weight decay of networks trained by AdamW
@@ -78,12 +78,14 @@ def train(
         after_step: Called with the number of steps done and the network, after each step (for training dynamics).
 
     Raises:
-        InputError: For an empty set, or weights that do not fit.
+        InputError: For an empty set, weights that do not fit, a network that cannot take images of this side, a
+            training that diverges.
     """
     if not len(images):
         raise InputError("training needs at least one image; got an empty set")
     setting = (setting or Setting()).suited_to(images)
     recipe, device = get_recipe(setting.recipe), torch.device(setting.device)
+    _check_sides(images.size, recipe, setting.network)
     factors, reduction = None, "mean"
     if weights is not None:
         weights = np.asarray(weights, dtype=np.float32)
@@ -124,7 +126,14 @@ def train(
                 model.train()
             if step + 1 in evaluate_after:
                 history["step"].append(step + 1)
-                history["loss"].append(torch.stack(losses).mean().item())
+                every = torch.stack(losses)
+                if not (finite := every.isfinite()).all():
+                    raise InputError(
+                        f"the training diverged: its loss is NaN or infinite from step "
+                        f"{step + 2 - len(losses) + int((~finite).int().argmax())} of {total}; lower the learning rate "
+                        f"of recipe {recipe.name!r}, {recipe.lr:g}"
+                    )
+                history["loss"].append(every.mean().item())
                 losses.clear()
                 seconds += time.perf_counter() - started
                 if evaluate_on is not None and len(evaluate_on):
@@ -146,6 +155,22 @@ def train(
         seconds=seconds,
         images_per_second=total * batch / seconds if seconds else math.nan,
     )
+
+
+def _check_sides(size: int, recipe: Recipe, network: str) -> None:
+    """InputError for images, or a recipe's first sides, that the network cannot take."""
+    smallest = min([size, *(max(1, round(size * fraction)) for fraction, _ in recipe.sides)])
+    least = NETWORKS[network].smallest_side
+    if least is None and smallest != size:
+        raise InputError(
+            f"network {network!r} takes images of one side only, and recipe {recipe.name!r} begins at {smallest} of "
+            f"{size} px: give a recipe without sides"
+        )
+    if least is not None and smallest < least:
+        raise InputError(
+            f"network {network!r} needs images of at least {least} px, and recipe {recipe.name!r} shows it images of "
+            f"{smallest} px: give another network, 'small_cnn' for instance"
+        )
 
 
 def shuffled(n_images: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
