@@ -246,3 +246,15 @@ def check_10(run: Run) -> None:
             scores = net(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
         right += int(scores.argmax()) == int(label)
     assert values["accuracy_plain_pytorch"] == pytest.approx(right / len(data.test), abs=2e-3)
+
+
+def check_12(run: Run) -> None:
+    values, rows, names = run.values, run.table("12_trainings_digits"), run.names
+    assert values["trainings"] == len(rows) == 3 * 3
+    assert len(names["pool"]) + len(names["judge"]) == 1201
+    assert not np.isin(names["judge"].ids, names["pool"].ids).any()
+    for name in ("herding", "window 30/10, herding"):
+        assert values["differences"][f"0.1 {name}"] == pytest.approx(plain_pairs(rows, name, "random")[0], abs=1e-6)
+    subset = dqas.quantize(names["pool"], 0.1, method="random", seed=2).images
+    accuracy = rows[(rows["method"] == "random") & (rows["seed"] == 2)]["accuracy"].item()
+    assert accuracy == pytest.approx(plain_accuracy(run, subset, names["judge"], 2))

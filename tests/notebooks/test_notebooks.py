@@ -38,6 +38,12 @@ SMALLER: dict[str, dict] = {
         "RECIPE": "brief",
         "AUTOENCODER": "brief",
     },
+    "12_choices": {
+        "RATIOS": [0.1],
+        "SEEDS": [0, 1, 2],
+        "TRIED": ["herding", "window 30/10, herding"],
+        "RECIPE": "brief",
+    },
     "10_your_own_images": {"SEEDS": [0, 1], "RECIPE": "brief"},
 }
 STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")

@@ -72,7 +72,7 @@ def test_what_is_trained_by_default_suits_side_and_device():
 
 @pytest.mark.parametrize("sides", [((0, 0.5),), ((1.5, 0.5),), ((0.5, 0.6), (0.75, 0.6)), ((0.5, 1.2),)])
 def test_sides_that_mean_nothing_are_refused(sides):
-    with pytest.raises(InputError, match="sides are pairs .fraction of the side, until which fraction of the steps."):
+    with pytest.raises(InputError, match=r"sides are pairs .fraction of the side, until which fraction of the steps."):
         Recipe("mine", steps=10, sides=sides)
 
 
