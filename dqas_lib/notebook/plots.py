@@ -61,6 +61,11 @@ def label_of(method: str) -> str:
     return METHOD_LABELS.get(method, method)
 
 
+def seeds_of(n: int) -> str:
+    """What a title says of n seeds: below three there are dots, and no interval."""
+    return f"{n} seeds, 95 % intervals" if n >= 3 else f"{n} seed{'s' * (n > 1)}, too few for intervals"
+
+
 def colors_of(methods: Iterable[str]) -> dict[str, str]:
     """A color per method: its own of METHOD_COLORS, for others those that the given methods leave free, in order."""
     methods = list(methods)

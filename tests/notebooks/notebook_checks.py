@@ -173,6 +173,19 @@ def check_06(run: Run) -> None:
     subset = dqas.quantize(data.train, 0.1, method="random", seed=1).images
     row = rows[(rows["method"] == "random") & (rows["seed"] == 1)].iloc[0]
     assert row["accuracy"] == pytest.approx(plain_accuracy(run, subset, data.test, 1))
+    verdict, of_classes = run.names["verdict"], run.names["of_classes"]
+    given = pd.DataFrame({"first": "dq", "second": ["random", "dqas"], "ratio": 0.1, "difference": [-0.04, 0.001]})
+    given = given.assign(half=[0.01, 0.02], p=[0.001, 0.9], p_holm=[0.002, 0.9], correlation=[-0.4, np.nan])
+    assert "better in 0 and worse in 1; the other 1" in verdict(given)
+    assert "-0.40 to -0.40" in verdict(given)
+    few = given.assign(half=np.nan, p=np.nan, p_holm=np.nan, correlation=np.nan)
+    assert "first look" in verdict(few)
+    assert "nan" not in verdict(few)
+    alike = pd.DataFrame({"random": [3.0, 3.0], "dq": [3.0, 3.0]}, index=["cat", "dog"])
+    gain = pd.Series([-2.0, -1.0], index=alike.index)
+    assert "2 of 2 lose" in of_classes(alike, gain)
+    assert "alike" in of_classes(alike, gain)
+    assert "correlate with +1.00" in of_classes(alike.assign(dq=[3.0, 4.0]), gain)
 
 
 def check_07(run: Run) -> None:

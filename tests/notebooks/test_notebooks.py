@@ -27,9 +27,21 @@ SMALLER: dict[str, dict] = {
     "03_features_and_bins": {"N_BINS": 8},
     "04_class_budget": {"SEEDS": [0, 1], "RECIPE": "brief"},
     "05_active_sampling": {"VARIANTS": ["dqas"], "RECIPE": "brief"},
-    "06_train_and_evaluate": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2], "RECIPE": "brief"},
+    "06_train_and_evaluate": {
+        "METHODS": ["random", "dq"],
+        "TREATED": "dq",
+        "RATIOS": [0.1],
+        "SEEDS": [0, 1, 2],
+        "RECIPE": "brief",
+    },
     "07_ratio_explorer": {"RATIOS": [0.05, 0.1], "RECIPE": "brief"},
-    "08_comparison": {"METHODS": ["random", "dq"], "RATIOS": [0.1], "SEEDS": [0, 1, 2], "RECIPE": "brief"},
+    "08_comparison": {
+        "METHODS": ["random", "dq"],
+        "TREATED": "dq",
+        "RATIOS": [0.1],
+        "SEEDS": [0, 1, 2],
+        "RECIPE": "brief",
+    },
     "09_ablations": {
         "RATIO": 0.1,
         "VARIANTS": ["no patchify"],
