@@ -216,6 +216,13 @@ def check_08(run: Run) -> None:
     networks = run.table("08_networks").iloc[0]
     mean = 100 * rows[rows["method"] == "dq"]["accuracy"].mean()
     assert networks["dq"] == pytest.approx(mean, abs=1e-4)
+    others = pd.DataFrame({"dataset": "digits", "ratio": 0.1, "method": ["dq", "dq"], "difference": [-0.02, -0.03]})
+    others = others.assign(half=[0.01, 0.01], n=3, p_holm=[0.01, 0.2], correlation=np.nan)
+    sentence = run.names["verdict"](others) + run.names["of_pairs"](others)
+    assert "from -3.0 ± 1.0" in sentence
+    assert "0 of 2 are above zero and 1 below" in sentence
+    assert "is shown" not in sentence
+    assert "none of them is shown" in run.names["verdict"](others.assign(half=np.nan, p_holm=np.nan))
 
 
 def check_09(run: Run) -> None:
@@ -230,6 +237,16 @@ def check_09(run: Run) -> None:
     assert whole["accuracy"].tolist() == without["accuracy"].tolist()  # the same selections, the same trainings
     assert set(dropped["budget"]) == {round(0.1 * 1201 / 0.75)}
     assert dropped["stored_ratio"].to_numpy() == pytest.approx(0.1, abs=1e-3)
+    shown = pd.DataFrame({"variant": ["shuffled counts", "no bins"], "difference": [0.01, 0.03], "half": 0.01, "n": 3})
+    shown = shown.assign(p_holm=[0.2, 0.01], correlation=np.nan)
+    sentence = run.names["verdict"](shown)
+    assert "worse: none; better: no bins. With 3 seeds 1 of 2 stay open" in sentence
+    assert "The control is not worse" in sentence
+    assert "none of these differences" in run.names["verdict"](shown.assign(half=np.nan, p_holm=np.nan))
+    trials = pd.DataFrame({"patchify": ["first", "last"] * 3, "drop": "importance", "theta": 0.25})
+    trials = trials.assign(seed=[0, 0, 1, 1, 2, 2], accuracy=[0.9, 0.8, 0.91, 0.8, 0.9, 0.81])
+    assert "first is better in 1 of 1 and last in 0" in run.names["first_minus_last"](trials)
+    assert "orders nothing" in run.names["first_minus_last"](trials[trials["seed"] < 2])
 
 
 def check_10(run: Run) -> None:
@@ -246,6 +263,12 @@ def check_10(run: Run) -> None:
     assert all(sum(counts) == budget for counts in values["class_counts"].values())
     results = run.table("10_results").rename(columns={"accuracy": "plain", "macro": "accuracy"})
     assert values["macro_gain"] == pytest.approx(plain_pairs(results, "dqas", "random")[0], abs=1e-6)
+    assert values["macro_gain_over_equal"] == pytest.approx(plain_pairs(results, "dqas", "random, equal")[0], abs=1e-6)
+    shown = {"difference": -0.03, "half": 0.01, "p": 0.01}
+    sentence = names["verdict"]({"random": shown, "random, equal": shown | {"difference": 0.0, "p": 0.9}})
+    assert "-3.0 ± 1.0 points** to Random (DQAS is worse)" in sentence
+    assert "not told apart" in sentence
+    assert "too few seeds" in names["verdict"]({"random": shown | {"half": np.nan, "p": np.nan}})
     files = [file for file in names["saved"].rglob("*") if file.is_file()]
     assert values["bytes"]["compressed"] == sum(file.stat().st_size for file in files)
     exported = names["listed"].iloc[0]
