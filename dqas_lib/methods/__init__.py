@@ -10,13 +10,13 @@ from dqas_lib.methods.dqas import DQAS
 from dqas_lib.methods.dq import DQ
 from dqas_lib.methods.random import Random
 from dqas_lib.methods.geometry import ContextualDiversity, Herding, KCenter
-from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.uncertainty import Entropy, LeastConfidence, Margin
 from dqas_lib.methods.difficulty import EL2N, Forgetting, GraNd
 from dqas_lib.methods.cal import Cal
 from dqas_lib.methods.deepfool import DeepFool
 from dqas_lib.methods.gradient_matching import Craig, Glister, GradMatch
 from dqas_lib.methods.submodular import FacilityLocation, GraphCut
+from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.ccs import CCS
 from dqas_lib.methods.adq import ADQ
 from dqas_lib.methods.bgfdq import BGFDQ

@@ -8,7 +8,7 @@ import numpy as np
 from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.methods.base import Choice, GroupMethod, draw_within_classes, quotas, register
-from dqas_lib.methods.geometry import Herding
+from dqas_lib.methods.submodular import FacilityLocation
 from dqas_lib.pool import DYNAMICS, Pool
 from dqas_lib.training.dynamics import area_under_margin
 
@@ -24,8 +24,8 @@ class DQASPlus:
     training half as long as the final one, and a pass over the images per checkpoint, once for all ratios.
 
     Args:
-        easy, hard: Fractions of each class left out at either end; None: by the ratio (`window`).
-        inside: What picks within the window: a method that picks class by class, such as `Herding`, or None: at random.
+        easy, hard: Fractions of each class left out at either end; None: by the class and the ratio (`window`).
+        inside: What picks within the window, class by class: a method such as `FacilityLocation`, or None: at random.
         checkpoints, scale: Looks at all the images, and the factor on the length of the recipe.
 
     Raises:
@@ -36,7 +36,7 @@ class DQASPlus:
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "dynamics")
     easy: float | None = None
     hard: float | None = None
-    inside: GroupMethod | None = field(default_factory=Herding)
+    inside: GroupMethod | None = field(default_factory=FacilityLocation)
     checkpoints: int = 8
     scale: float = 0.5
 
@@ -57,11 +57,11 @@ class DQASPlus:
         shared = {name: dynamics[name] for name in ("features", "logits", *DYNAMICS) if name in dynamics}
         looked_at = replace(pool, given=shared)
         score = area_under_margin(dynamics["margin"])
-        easy, hard = window(budget / len(images))
-        easy, hard = easy if self.easy is None else self.easy, hard if self.hard is None else self.hard
         inside, positions = np.zeros(len(images), dtype=bool), []
         for label in np.flatnonzero(counts):
             rows = pool.by_id[images.labels[pool.by_id] == label]
+            easy, hard = window(score[rows], counts[label] / len(rows))
+            easy, hard = easy if self.easy is None else self.easy, hard if self.hard is None else self.hard
             n_hard, n_easy = round(hard * len(rows)), round(easy * len(rows))
             if self.easy is None:  # a small class, whose window rounding has made too narrow
                 n_easy = min(n_easy, max(0, len(rows) - n_hard - counts[label]))
@@ -83,9 +83,18 @@ class DQASPlus:
         return Choice(np.concatenate(positions), trace={"score": score, "window": inside})
 
 
-def window(ratio: float) -> tuple[float, float]:
-    """Fractions of the images left out as too easy and as too hard, for an image ratio in (0, 1]."""
-    easy = 0.3
-    hard = min(0.25, 0.0125 / ratio)
-    room = (1 - ratio) / max(easy + hard, 1e-12)
-    return easy * min(1.0, room), hard * min(1.0, room)
+def window(margins: np.ndarray, ratio: float) -> tuple[float, float]:
+    """Fractions of a class left out as too easy and as too hard, in [0, 1] and together at most 1 - ratio [ours].
+
+    Of the images that the training learned, with a mean margin >= 0, the easier half; of the others the fraction
+    0.03 / ratio of the hardest, at most three quarters: a small set cannot teach what a full training did not learn.
+    So the window follows the data: it leaves out more hard images where many are, and more easy ones where most are.
+
+    Args:
+        margins: (n,) mean margins of the class.
+        ratio: Fraction of the class that is selected, in (0, 1].
+    """
+    learned = float((margins >= 0).mean())
+    easy, hard = 0.5 * learned, min(0.75, 0.03 / ratio) * (1 - learned)
+    room = min(1.0, (1 - ratio) / max(easy + hard, 1e-12))
+    return easy * room, hard * room

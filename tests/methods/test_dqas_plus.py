@@ -41,7 +41,7 @@ def test_the_window_leaves_out_both_ends_of_every_class():
 
 def test_herding_picks_inside_the_window_only():
     pool = pool_of(np.arange(60.0))
-    choice = DQASPlus(easy=0.25, hard=0.1).select(pool, 9)
+    choice = DQASPlus(easy=0.25, hard=0.1, inside=Herding()).select(pool, 9)
     inside = np.flatnonzero(choice.trace["window"])
     assert np.isin(choice.positions, inside).all()
     first = inside[inside < 40]
@@ -49,11 +49,14 @@ def test_herding_picks_inside_the_window_only():
 
 
 def test_the_window_slides_with_the_ratio_and_always_leaves_the_budget():
-    hard = [window(ratio)[1] for ratio in (0.01, 0.05, 0.1, 0.2, 0.5)]
+    margins = np.linspace(-1, 3, 100)  # a quarter of the class was not learned
+    hard = [window(margins, ratio)[1] for ratio in (0.01, 0.05, 0.1, 0.2, 0.5)]
     assert hard == sorted(hard, reverse=True)
-    assert hard[0] > hard[-1]
+    assert hard[:4] == pytest.approx([0.75 * 0.25, 0.6 * 0.25, 0.3 * 0.25, 0.15 * 0.25])
+    assert window(margins, 0.1)[0] == pytest.approx(0.75 / 2)
+    assert window(margins + 2, 0.1) == (0.5, 0.0)  # all was learned
     for ratio in np.linspace(0.01, 1, 100):
-        easy, hard_end = window(ratio)
+        easy, hard_end = window(margins, ratio)
         assert min(easy, hard_end) >= 0
         assert easy + hard_end <= 1 - ratio + 1e-12
     for budget in range(1, 61):

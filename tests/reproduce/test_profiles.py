@@ -12,13 +12,14 @@ from dqas_lib.reproduce.profiles import load_profile
 from dqas_lib.reproduce.source import library_files
 
 
-@pytest.mark.parametrize("name", ["quick", "digits", "choices", "cifar10-cpu", "cifar10", "cifar100", "tiny-imagenet", "paper"])
+@pytest.mark.parametrize(
+    "name", ["quick", "digits", "choices", "cifar10-cpu", "cifar10", "cifar100", "tiny-imagenet", "paper"]
+)
 def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["--profile", name, "--dry-run"]) == 0
     output = capsys.readouterr().out
-    on_a_cpu = ("quick", "digits", "choices", "cifar10-cpu")
-    assert output.startswith(f"profile {name} on {'cpu' if name in on_a_cpu else 'cuda'}: ")
-    of_it = {"choices": "12_choices"}.get(name, "06_train_and_evaluate" if name in on_a_cpu else "08_comparison")
+    assert output.startswith(f"profile {name} on {'cpu' if name in ON_A_CPU else 'cuda'}: ")
+    of_it = {"choices": "12_choices"}.get(name, "06_train_and_evaluate" if name in ON_A_CPU else "08_comparison")
     assert of_it in output
 
 
