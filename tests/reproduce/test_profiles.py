@@ -11,7 +11,6 @@ from dqas_lib.reproduce.cli import main
 from dqas_lib.reproduce.profiles import load_profile
 from dqas_lib.reproduce.source import library_files
 
-
 ON_A_CPU = ("quick", "digits", "choices", "cifar10-cpu")
 
 
