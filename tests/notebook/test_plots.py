@@ -70,3 +70,9 @@ def test_every_method_has_a_label_of_its_own():
 def _close():
     yield
     plt.close("all")
+
+
+def test_a_title_says_when_seeds_are_too_few_for_intervals():
+    assert plots.seeds_of(1) == "1 seed, too few for intervals"
+    assert plots.seeds_of(2) == "2 seeds, too few for intervals"
+    assert plots.seeds_of(3) == "3 seeds, 95 % intervals"

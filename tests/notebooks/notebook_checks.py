@@ -176,7 +176,7 @@ def check_06(run: Run) -> None:
     verdict, of_classes = run.names["verdict"], run.names["of_classes"]
     given = pd.DataFrame({"first": "dq", "second": ["random", "dqas"], "ratio": 0.1, "difference": [-0.04, 0.001]})
     given = given.assign(half=[0.01, 0.02], p=[0.001, 0.9], p_holm=[0.002, 0.9], correlation=[-0.4, np.nan])
-    assert "better in 0 and worse in 1; the other 1" in verdict(given)
+    assert "better in 0 and worse in 1; open: 1" in verdict(given)
     assert "-0.40 to -0.40" in verdict(given)
     few = given.assign(half=np.nan, p=np.nan, p_holm=np.nan, correlation=np.nan)
     assert "first look" in verdict(few)
