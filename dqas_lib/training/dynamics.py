@@ -4,6 +4,8 @@ All images are passed through the network at evenly spaced checkpoints, in evalu
 Toneva et al. look at an image when it is in a batch; this is another subsample of their definition. [ours]
 """
 
+from functools import lru_cache, partial
+
 import numpy as np
 
 from dqas_lib.core.checks import whole_number
@@ -46,11 +48,12 @@ def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoi
     steps = sorted({max(1, round(total * (i + 1) / checkpoints)) for i in range(checkpoints)})
     records: list[dict[str, np.ndarray]] = []
     last: dict[str, np.ndarray] = {}
+    at_side = lru_cache(maxsize=1)(partial(resized, images.images))  # a side lasts for several checkpoints
 
     def record(step: int, model: Network) -> None:
         if step in steps:
-            small = resized(images.images, recipe.side(step - 1, total, images.size))
-            features = extract(model, small, device=setting.device)
+            shown = at_side(recipe.side(step - 1, total, images.size))
+            features = extract(model, shown, device=setting.device)
             last.update(features=features, logits=head_logits(model, features))
             records.append(outcome(**last, labels=images.labels))
 

@@ -65,10 +65,13 @@ class Recipe:
             return self.steps or 0
         return max(1, math.ceil(self.epochs * n_images / self.batch(n_images)))
 
+    def pixel_sides(self, size: int) -> list[int]:
+        """Sides in pixels that images of `size` are trained at, one after the other; the last is `size`."""
+        return [*(max(1, round(size * fraction)) for fraction, _ in self.sides), size]
+
     def side(self, step: int, total: int, size: int) -> int:
-        """Side in pixels that images of `size` are trained at in this step of `total`."""
-        fractions = (fraction for fraction, until in self.sides if step < until * total)
-        return max(1, round(size * next(fractions, 1.0)))
+        """That of `pixel_sides` in this step of `total`."""
+        return self.pixel_sides(size)[sum(step >= until * total for _, until in self.sides)]
 
     @property
     def kind(self) -> str:
@@ -91,7 +94,6 @@ RECIPES.register(
     Recipe(
         "strong",
         steps=1600,
-        batch_size=128,
         lr=0.2,
         nesterov=True,
         weight_decay=1.5e-3,

@@ -159,7 +159,7 @@ def train(
 
 def _check_sides(size: int, recipe: Recipe, network: str) -> None:
     """InputError for images, or a recipe's first sides, that the network cannot take."""
-    smallest = min([size, *(max(1, round(size * fraction)) for fraction, _ in recipe.sides)])
+    smallest = min(recipe.pixel_sides(size))
     least = NETWORKS[network].smallest_side
     if least is None and smallest != size:
         raise InputError(
