@@ -30,7 +30,7 @@ class Rounds:
     """
 
     growth: float = 2.0
-    learners: int = 2
+    learners: int = 1
     learner_scale: float = 0.25
 
     def __post_init__(self) -> None:

@@ -54,9 +54,9 @@ class Curves:
     """
 
     ratios: tuple[float, ...] = (0.05, 0.1, 0.2)
-    seeds: int = 2
+    seeds: int = 1
     shrink: float = 0.5
-    learner_scale: float = 0.4
+    learner_scale: float = 0.25
 
     def __post_init__(self) -> None:
         name, least = type(self).__name__, 1 if isinstance(self, ByError) else 2

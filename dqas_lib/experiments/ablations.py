@@ -47,6 +47,6 @@ CANDIDATES: dict[str, Method] = {
     "dqas-plus": DQASPlus(),
     "margin rounds": replace(LOOK_AHEAD, samples=Margin()),
     "look-ahead rounds": LOOK_AHEAD,
-    "look-ahead rounds, one learner": replace(LOOK_AHEAD, rounds=Rounds(learners=1)),
+    "look-ahead rounds, two learners": replace(LOOK_AHEAD, rounds=Rounds(learners=2)),
     "dqas": DQAS(),
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from dqas_lib.active.counts import Counts, EqualCounts, FreeCounts, GainCounts
 from dqas_lib.active.estimators import Kernel, RandomSamples, TrueMargin
-from dqas_lib.active.round import Estimator, Learners, Rounds, View
+from dqas_lib.active.round import Estimator, Rounds, View
 from dqas_lib.active.sampling import pick
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.budget.initialization import Curves, Initialization, Proportional
@@ -18,7 +18,8 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive, generator
 from dqas_lib.methods.base import Choice, draw_from_bins, draw_within_classes, options, parts, register
 from dqas_lib.pool import Pool
-from dqas_lib.training.probabilities import class_error
+from dqas_lib.training.features import predict
+from dqas_lib.training.probabilities import class_error, softmax
 
 # what each part must be, and how to give one
 PARTS: dict[str, tuple[Any, str]] = {
@@ -220,9 +221,9 @@ def _run_pilots(
     def errors(ratio: float, counts: np.ndarray, run: int) -> np.ndarray:
         seed = derive(pool.seed, "dqas pilot", str(ratio), run)
         subset = draw_within_classes(replace(pool, seed=seed), candidates, counts, use="pilot")
-        features, logits = _train(pool, scale, subset, seed)
-        judged = Learners(features[None], logits[None], (subset,)).probabilities[validation]
-        return class_error(judged, labels[validation], n_classes)
+        network = pool.train(pool.images.take(subset), seed=seed, scale=scale).network
+        logits = predict(network, pool.images.images[validation], device=pool.setting.device)
+        return class_error(softmax(logits), labels[validation], n_classes)
 
     def compute() -> dict[str, np.ndarray]:
         rows = list(zip(ratios, sizes, strict=True))

@@ -181,7 +181,7 @@ def count_trainings(monkeypatch, stop_after: int | None = None) -> list[int]:
 
 
 def test_a_stopped_run_goes_on_where_it_was(blobs, tmp_path, monkeypatch):
-    method = replace(FAST, initial_ratio=0.05, rounds=Rounds())
+    method = replace(FAST, initial_ratio=0.05, rounds=Rounds(learners=2))
     whole = quantize(blobs, 0.4, method=method, setting=Setting(recipe=TINY))
     with monkeypatch.context() as patch:
         count_trainings(patch, stop_after=1 + 2 * 2 + 1)  # the features, two rounds, and half of the third
