@@ -21,7 +21,7 @@ FLOORS = (
     {"explorers"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_340  # docstrings included; a student reads a room in one sitting
+MOST_LINES = 12_486
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

@@ -70,6 +70,24 @@ def paired(
     return {"n": len(one), "difference": mean, "half": half, "p": p, "correlation": correlation}
 
 
+def rank_correlation(first: Values, second: Values, *, n_copies: int = 2000) -> dict[str, float]:
+    """Spearman's correlation of two (n,) arrays, and its 95 % interval by resampling the n pairs [ours].
+
+    Returns:
+        correlation, low and high; NaN where one of the arrays has fewer than three different values.
+    """
+    table = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
+    if min(len(np.unique(values)) for values in table) < FEWEST:
+        return {"correlation": math.nan, "low": math.nan, "high": math.nan}
+    picks = np.random.default_rng(0).integers(table.shape[1], size=(n_copies, table.shape[1]))
+    ranks = stats.rankdata(table[:, picks], axis=2)
+    ranks -= ranks.mean(axis=2, keepdims=True)
+    lengths = np.sqrt((ranks**2).sum(axis=2)).prod(axis=0)
+    copies = (ranks[0] * ranks[1]).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
+    low, high = np.quantile(copies, [0.025, 0.975])
+    return {"correlation": float(stats.spearmanr(*table).statistic), "low": float(low), "high": float(high)}
+
+
 def holm(p: Values) -> np.ndarray:
     """P-values of one table, corrected for their number by Holm's step-down rule; NaN stays NaN and does not count."""
     p = np.asarray(p, dtype=np.float64)

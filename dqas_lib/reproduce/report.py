@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dqas_lib.core.errors import RunError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.reproduce.child import leave_out_formats
+from dqas_lib.reproduce.claims import CLAIMS, answers
 from dqas_lib.reproduce.folder import finished, place_of, read_json
 from dqas_lib.reproduce.grid import duration
 from dqas_lib.reproduce.profiles import Profile, Run
@@ -152,9 +153,9 @@ def _published_notebook(run: Run, path: Path) -> bytes:
 def make_readme(reports: Path) -> str:
     """The text of reports/README.md, from the provenance files and the tables."""
     profiles = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
-    return render(
-        "README.md", reports, profiles=sorted(profiles, key=lambda record: (record["full"], record["profile"]))
-    )
+    profiles.sort(key=lambda record: (record["full"], record["profile"]))
+    claims = [(claim.text, answers(claim, profiles, reports)) for claim in CLAIMS]
+    return render("README.md", reports, profiles=profiles, claims=claims)
 
 
 def render(template: str, reports: Path, **values: Any) -> str:

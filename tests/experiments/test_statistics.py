@@ -66,3 +66,14 @@ def test_summary_keeps_the_order_and_counts():
     assert summary["method"].tolist() == ["z", "a"]
     assert summary["n"].tolist() == [2, 1]
     np.testing.assert_allclose(summary["mean"], [0.3, 0.9])
+
+
+def test_rank_correlation_by_hand():
+    # ranks 1 2 3 4 and 1 3 2 4: 1 - 6 * 2 / (4 * 15)
+    result = tables.rank_correlation([1.0, 2.0, 30.0, 31.0], [0.1, 0.3, 0.2, 0.9])
+    assert result["correlation"] == pytest.approx(0.8)
+    assert result["low"] < 0.8 < result["high"] == pytest.approx(1.0)
+    assert tables.rank_correlation(np.arange(60), np.arange(60) ** 3)["low"] == pytest.approx(1.0)
+    noise = np.random.default_rng(1).normal(size=(2, 200))
+    assert tables.rank_correlation(*noise)["low"] < 0 < tables.rank_correlation(*noise)["high"]
+    assert all(math.isnan(value) for value in tables.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).values())

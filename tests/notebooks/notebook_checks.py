@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 import dqas_lib as dqas
 from dqas_lib.core.seeds import derive
+from dqas_lib.pool import Pool
 
 
 def plain_accuracy(run: Run, images: dqas.ImageSet, test: dqas.ImageSet, seed: int) -> float:
@@ -57,6 +58,17 @@ def check_01(run: Run) -> None:
         assert slopes == pytest.approx(a * b * run.names["target"] ** -b, abs=2e-5)
     one, two = (np.array(values["sensitivity"][method]) for method in ("random", "dm"))
     assert values["rank_correlation"] == pytest.approx([stats.spearmanr(one, two).statistic], abs=1e-3)
+    agreement = run.table("01_agreement_digits")
+    assert agreement["other"].tolist() == ["dm", "spread", "spread"]
+    z = Pool(run.names["rest"], 0, run.names["setting"]).features.astype(float)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    groups = [z[run.names["rest"].labels == label] for label in range(10)]
+    # the mean cosine with the center is the length of the mean vector
+    assert values["spread"] == pytest.approx([1 - np.linalg.norm(own.mean(axis=0)) for own in groups], abs=2e-5)
+    made_up = pd.DataFrame({"question": "spread", "correlation": 0.5, "low": [0.1, -0.1], "high": 0.8}, index=[0, 1])
+    assert "supported for 1 of 2 methods" in run.names["answer"](made_up, {})
+    assert "contradicted for 2 of 2" in run.names["answer"](made_up.assign(low=-0.9, high=-0.1), {"random": 0.9})
+    assert "supported for every" in run.names["answer"](made_up.assign(low=0.2), {"random": np.nan})
     validation, rest = run.names["validation"], run.names["rest"]
     subset = dqas.quantize(rest, 0.16, method="random", seed=1).images
     row = rows[(rows["method"] == "random") & (rows["ratio"] == 0.16) & (rows["seed"] == 1)]
@@ -245,8 +257,8 @@ def check_09(run: Run) -> None:
     assert "none of these differences" in run.names["verdict"](shown.assign(half=np.nan, p_holm=np.nan))
     trials = pd.DataFrame({"patchify": ["first", "last"] * 3, "drop": "importance", "theta": 0.25})
     trials = trials.assign(seed=[0, 0, 1, 1, 2, 2], accuracy=[0.9, 0.8, 0.91, 0.8, 0.9, 0.81])
-    assert "first is better in 1 of 1 and last in 0" in run.names["first_minus_last"](trials)
-    assert "orders nothing" in run.names["first_minus_last"](trials[trials["seed"] < 2])
+    assert "first is better in 1 of 1 and last in 0" in run.names["in_words"](run.names["first_minus_last"](trials))
+    assert "orders nothing" in run.names["in_words"](run.names["first_minus_last"](trials[trials["seed"] < 2]))
 
 
 def check_10(run: Run) -> None:
