@@ -95,7 +95,7 @@ def answers(claim: Claim, profiles: list[dict[str, Any]], reports: Path) -> list
 def verdict(results: list[tuple[str, int]]) -> str:
     """Of results with 1 for an interval above 0, -1 for one below it, 0 for one that holds it."""
     signs = {sign for _, sign in results}
-    return {(1,): "supported", (-1,): "contradicted"}.get(tuple(signs), "undecided")
+    return "supported" if signs == {1} else "contradicted" if signs == {-1} else "undecided"
 
 
 def _results(claim: Claim, table: Path) -> Iterator[tuple[str, int]]:
