@@ -21,7 +21,7 @@ FLOORS = (
     {"explorers"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_486
+MOST_LINES = 12_498
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

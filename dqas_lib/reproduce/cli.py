@@ -37,7 +37,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster at this address")
     add("--reports", type=Path, metavar="DIR", help="where your own results go (default: reports/own, ignored by git)")
     add("--strict", action="store_true", help="exit status 3 when a value is outside the published interval")
-    add("--publish", action="store_true", help="afterwards make these results the published ones, in reports/")
+    add(
+        "--publish",
+        action="store_true",
+        help="afterwards make these results (with --run: of that run) the published ones, in reports/",
+    )
     add("--dry-run", action="store_true", help="say what would run and for how long, and do nothing")
     add("--only-failed", action="store_true", help="only what failed last time, what that needs and what waits for it")
     add("--force", action="store_true", help="run what is finished, too")

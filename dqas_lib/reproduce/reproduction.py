@@ -65,7 +65,7 @@ def reproduce(options: argparse.Namespace, command: str) -> int:
         verdict = verify(profile, own, published, options.run)
         print(_end(grid, verdict, places, command=command, seconds=time.monotonic() - started))
         if options.publish:
-            large = publish(profile, own, published)
+            large = publish(profile, own, published, options.run)
             print(f"published in {published}: look at it with git diff, then commit")
             print("".join(f"note: {path} is larger than 2 MB: too large to be committed\n" for path in large), end="")
     if any(not grid.done(run.name) for run in grid.todo):

@@ -173,6 +173,22 @@ def test_results_are_published_by_an_explicit_step(tmp_path: Path, capsys: pytes
     assert "holds the published results, which a run does not touch" in capsys.readouterr().err
 
 
+def test_one_run_is_published_beside_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    square, reports = tmp_path / "notebooks" / "square.ipynb", tmp_path / "reports"
+    write_notebook(square, FINISH)
+    runs = [f"{{notebook: square, name: {name}, parameters: {{N: {n}}}}}" for name, n in (("one", 3), ("two", 4))]
+    profile = write_profile(tmp_path, *runs)
+    command = ["--profile", profile, "--publish", "--run"]
+    assert reproduce.main([*command, "two"]) == 0  # the other one is not even finished
+    assert [run["name"] for run in json.loads((reports / "tiny.json").read_text())["runs"]] == ["two"]
+    table = next(reports.glob("tables/tiny/two/*.csv"))
+    written = table.stat().st_mtime_ns
+    assert reproduce.main([*command, "one"]) == 0
+    assert [run["name"] for run in json.loads((reports / "tiny.json").read_text())["runs"]] == ["one", "two"]
+    assert (len(list(reports.glob("tables/tiny/*/*.csv"))), table.stat().st_mtime_ns) == (2, written)
+    capsys.readouterr()
+
+
 def test_a_published_notebook_does_not_tell_where_packages_lie(tmp_path: Path) -> None:
     output = "/home/a b/.venv/lib/site-packages/torch/nn.py:7: UserWarning: slow\nC:\\v\\site-packages\\x.py: so\n"
     write_notebook(tmp_path / "notebooks" / "square.ipynb", FINISH)
