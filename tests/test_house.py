@@ -21,7 +21,7 @@ FLOORS = (
     {"explorers"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_498
+MOST_LINES = 12_512
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

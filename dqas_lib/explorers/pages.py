@@ -1,6 +1,9 @@
 """Explorers as pages of their own: self-contained HTML with a plain range input, for readers without a kernel.
 
-python -m dqas_lib.explorers.pages        # the explorers of the digits, into reports/explorers/
+    python -m dqas_lib.explorers.pages    # the explorers of the digits, into reports/explorers/
+    python -m dqas_lib.explorers.pages --dataset cifar10 --methods dqas-plus random --ratios 0.05 0.1 --seeds 0 1 2
+
+The second writes the ratio explorer of trainings that notebook 06 has left in the store.
 """
 
 import argparse
@@ -28,8 +31,8 @@ from dqas_lib.training.setting import Setting
 LARGEST_BYTES = 2_000_000
 
 
-def write_page(explorer: Explorer | Missing, folder: Path) -> Path:
-    """Write `<folder>/<name>.html`, and `<name>.png` as it starts; gives the page's path.
+def write_page(explorer: Explorer | Missing, folder: Path, suffix: str = "") -> Path:
+    """Write `<folder>/<name><suffix>.html`, and the same .png as it starts; gives the page's path.
 
     All pictures are in the page, and a policy in its head forbids it any connection. It holds the frames of the slider
     and, as far as they fit in LARGEST_BYTES, those of the first free choice.
@@ -37,7 +40,7 @@ def write_page(explorer: Explorer | Missing, folder: Path) -> Path:
     Raises:
         DataError: When the slider's own frames do not fit.
     """
-    path, template = folder / f"{explorer.name}.html", TEMPLATES.get_template("page.html")
+    path, template = folder / f"{explorer.name}{suffix}.html", TEMPLATES.get_template("page.html")
 
     def page(sets: list[tuple[Frame, ...]], begin: int) -> bytes:
         data = [[{"source": f.source, "alt": f.alt, "caption": f.caption} for f in frames] for frames in sets]
@@ -79,14 +82,25 @@ def digits_explorers(store: Store, *, recipe: str = "quick", coder: str = "quick
     ]
 
 
+def stored_explorers(store: Store, given: argparse.Namespace) -> list[Explorer | Missing]:
+    """The ratio explorer of the command line's data set, methods, ratios and seeds, of what the store holds."""
+    data, setting = load_images(given.dataset), Setting(store=store)
+    return [ratio_explorer(data, given.methods, given.ratios, given.seeds, setting=setting)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the pages of the digits."""
+    """Write explorers as pages of their own."""
     parser = argparse.ArgumentParser(prog="python -m dqas_lib.explorers.pages", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("reports/explorers"), help="folder (default: %(default)s)")
+    parser.add_argument("--dataset", default="digits", help="another one: only its ratio explorer, of stored results")
+    parser.add_argument("--methods", nargs="+", default=["dqas", "random"], help="of notebook 06")
+    parser.add_argument("--ratios", nargs="+", type=float, default=[0.05, 0.1, 0.2], help="of notebook 06")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of notebook 06")
     given = parser.parse_args(arguments)
+    store, suffix = Store.default(), "" if given.dataset == "digits" else f"-{Path(given.dataset).stem}"
     try:
-        for explorer in digits_explorers(Store.default()):
-            path = write_page(explorer, given.out)
+        for explorer in stored_explorers(store, given) if suffix else digits_explorers(store):
+            path = write_page(explorer, given.out, suffix)
             print(f"{path}: {path.stat().st_size:,} bytes")
     except DqasError as error:
         print(error.one_line(), file=sys.stderr)

@@ -21,6 +21,8 @@ from dqas_lib.budget.sensitivity import ClassCurves
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import DataSet, ImageSet
+from dqas_lib.data.load import load_images
+from dqas_lib.experiments.compare import compare
 from dqas_lib.explorers import class_budget, frames, pages, widgets
 from dqas_lib.explorers import drop as drops
 from dqas_lib.explorers import ratio as ratios
@@ -493,6 +495,22 @@ def test_a_page_of_what_is_missing_is_a_sentence_and_one_too_large_is_refused(tm
     monkeypatch.setattr(pages, "LARGEST_BYTES", 1000)
     with pytest.raises(DataError, match="give fewer positions"):
         pages.write_page(budget, tmp_path)
+
+
+def test_a_page_of_stored_results_of_another_data_set(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DQAS_DATA", str(tmp_path))
+    parts = {
+        f"{part}_{kind}": getattr(getattr(digits, part), kind)[::9]
+        for part in ("train", "test")
+        for kind in ("images", "labels")
+    }
+    np.savez(tmp_path / "few.npz", **parts, class_names=digits.train.class_names)
+    command = ["--out", str(tmp_path), "--dataset", str(tmp_path / "few.npz"), "--methods", "random"]
+    assert pages.main([*command, "--ratios", "0.2", "--seeds", "0"]) == 0
+    assert "run notebook 06_train_and_evaluate" in (tmp_path / "ratio-few.html").read_text()
+    compare(load_images(tmp_path / "few.npz"), ["random"], [0.2], [0], setting=Setting(store=Store.default()))
+    assert pages.main([*command, "--ratios", "0.2", "--seeds", "0"]) == 0
+    assert "Random keeps 27 of 134 images" in (tmp_path / "ratio-few.html").read_text()
 
 
 def test_only_what_fits_is_offered_on_a_page(budget, tmp_path, monkeypatch):
