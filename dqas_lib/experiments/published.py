@@ -97,3 +97,37 @@ def beside(summary: pd.DataFrame) -> pd.DataFrame:
         if not known:
             rows.append({**key, "published (%)": NOT_PUBLISHED, "comparable": "-", "source": "-"})
     return pd.DataFrame(rows)
+
+
+def gaps(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Every published accuracy as a gap over random selection *of its own source*: what protocols leave comparable.
+
+    Args:
+        pairs: Our paired differences to random: dataset, ratio, method, difference and half (accuracies in [0, 1]).
+
+    Returns:
+        A row per published accuracy whose source gives random too: dataset, ratio, method, published (%), random (%),
+        gap (points), ours (points; "not measured" where pairs has no such row), source.
+    """
+    ours = {(row["dataset"], row["method"], round(row["ratio"], 6)): row for row in pairs.to_dict("records")}
+    rows = []
+    for entry in ACCURACIES:
+        of_source = [
+            other for other in accuracies(entry.dataset, "random", entry.ratio) if other.source == entry.source
+        ]
+        if entry.method == "random" or not of_source:
+            continue
+        own = ours.get((entry.dataset, entry.method, round(entry.ratio, 6)))
+        rows.append(
+            {
+                "dataset": entry.dataset,
+                "ratio": entry.ratio,
+                "method": entry.method,
+                "published (%)": entry.value,
+                "random (%)": of_source[0].value,
+                "gap (points)": round(entry.value - of_source[0].value, 2),
+                "ours (points)": in_points(own["difference"], own["half"], "+.1f") if own else "not measured",
+                "source": entry.source,
+            }
+        )
+    return pd.DataFrame(rows)

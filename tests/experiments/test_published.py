@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from places import REPOSITORY
 
-from dqas_lib.experiments.published import ACCURACIES, COSTS, LARGEST_CLASS, accuracies, beside, costs
+from dqas_lib.experiments.published import ACCURACIES, COSTS, LARGEST_CLASS, accuracies, beside, costs, gaps
 from dqas_lib.methods import METHODS
 
 LIST = REPOSITORY.parent / "shared" / "method.md"
@@ -87,3 +87,16 @@ def test_beside() -> None:
     assert table["ours (%)"].tolist() == ["76.1 ± 0.4", "70.0", "90.0 ± 1.0"]
     assert table["published (%)"].tolist() == ["75.7", "not published", "not published"]
     assert table["comparable"].tolist() == ["yes, epochs there not stated", "-", "-"]
+
+
+def test_gaps_are_taken_within_one_source() -> None:
+    ours = pd.DataFrame(
+        {"dataset": ["cifar10"], "ratio": [0.2], "method": ["dqas"], "difference": [0.01], "half": [0.02]}
+    )
+    table = gaps(ours).set_index(["dataset", "ratio", "method", "source"])
+    bgfdq = ACCURACIES[0].source
+    assert table.loc[("cifar10", 0.2, "dqas", bgfdq), "gap (points)"] == pytest.approx(90.2 - 87.1)
+    assert table.loc[("cifar10", 0.2, "dqas", bgfdq), "ours (points)"] == "+1.0 ± 2.0"
+    assert table.loc[("cifar100", 0.1, "bgfdq", bgfdq), "ours (points)"] == "not measured"
+    assert not {"random", "full"} & set(table.index.get_level_values("method"))  # "full" has no random beside it
+    assert len(table) == 4 * 3 + 3

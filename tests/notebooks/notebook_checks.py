@@ -228,6 +228,14 @@ def check_08(run: Run) -> None:
     networks = run.table("08_networks").iloc[0]
     mean = 100 * rows[rows["method"] == "dq"]["accuracy"].mean()
     assert networks["dq"] == pytest.approx(mean, abs=1e-4)
+    protocols = run.table("08_protocols").set_index("protocol")["mean"]
+    few = dqas.quantize(run.names["data"]["digits"].train, 0.1, method="random", seed=0).images
+    assert run.names["other"].total_steps(len(few)) < 0.12 * run.names["recipe"].total_steps(len(few))
+    assert protocols["fixed-step"] > protocols["fixed-epoch"] + 0.05
+    moved = pd.DataFrame({"fixed-epoch": [70.0], "fixed-step": [78.0]}, index=[0.1])
+    assert "compares protocols, not methods" in run.names["of_protocols"](moved, pairs)
+    assert "moves less" in run.names["of_protocols"](moved, pairs.assign(difference=0.2))
+    assert "nothing is compared" in run.names["of_protocols"](moved[["fixed-step"]], pairs)
     others = pd.DataFrame({"dataset": "digits", "ratio": 0.1, "method": ["dq", "dq"], "difference": [-0.02, -0.03]})
     others = others.assign(half=[0.01, 0.01], n=3, p_holm=[0.01, 0.2], correlation=np.nan)
     sentence = run.names["verdict"](others) + run.names["of_pairs"](others)
