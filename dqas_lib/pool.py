@@ -39,6 +39,7 @@ class Pool:
         setting: Network, recipe and device of the learner, and the store.
         given: Shared work done elsewhere: "features" (N, d), "logits" (N, C), DYNAMICS, each (E, N). Then nothing is
             trained here, and what is not in it is missing.
+        source: The pool that these images are reconstructed from: its network gives the features, and none is trained.
         labeled: False for a pool whose labels are unknown.
         seconds: Collects the time spent, by stage.
         made: Collects the results of stages, so that selections from one pool share them without a store.
@@ -51,6 +52,7 @@ class Pool:
     seed: int = 0
     setting: Setting = field(default_factory=Setting)
     given: Mapping[str, np.ndarray] | None = None
+    source: "Pool | None" = None
     labeled: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     made: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
@@ -67,7 +69,8 @@ class Pool:
     @cached_property
     def key(self) -> dict[str, Any]:
         """What shared work depends on, for store keys and provenance."""
-        return {"images": self.images.fingerprint(), "seed": self.seed, **self.setting.key}
+        source = {} if self.source is None else {"trained on": self.source.images.fingerprint()}
+        return {"images": self.images.fingerprint(), "seed": self.seed, **self.setting.key, **source}
 
     @cached_property
     def by_id(self) -> np.ndarray:
@@ -131,12 +134,18 @@ class Pool:
 
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:
-        """Features (N, d) and logits (N, C), float32, by a network trained on all the images, and its weights."""
+        """Features (N, d) and logits (N, C), float32, by a network trained on all the images, and its weights.
+
+        Of reconstructed images: by the network trained on the originals, which has rated their patches too.
+        """
         if self.given is not None:
             return dict(self.given)
 
         def compute() -> dict[str, np.ndarray]:
-            network = self.train(self.images.take(self.by_id), seed=self.seed).network
+            if self.source is None:
+                network = self.train(self.images.take(self.by_id), seed=self.seed).network
+            else:
+                network = self.source.trained
             weights = {f"weights.{key}": value.cpu().numpy() for key, value in network.state_dict().items()}
             return {**self.outputs(network), **weights}
 

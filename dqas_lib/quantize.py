@@ -132,9 +132,10 @@ def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what,
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
-        patchify: "first" drops and reconstructs the patches of all images, then selects in the feature space of what
-            will be trained on [abstract: DQAS]; "last" selects originals, then drops patches of the selected ones [DQ];
-            "none" drops none. None: as the method says ("dqas": first), and "none" where it says nothing.
+        patchify: "first" drops and reconstructs the patches of all images, then selects by the features of what will be
+            trained on [abstract: DQAS], given by the network that rated the patches [ours]; "last" selects originals,
+            then drops patches of the selected ones [DQ]; "none" drops none. None: as the method says ("dqas": first),
+            and "none" where it says nothing.
         theta, drop, patch_size, autoencoder: As in `patches.Patchify`, the same in both orders: the importance network
             and the autoencoder are trained on all the original images.
         ratio_kind: "image": images kept / N, round(ratio * N) are selected; "stored": image ratio x fraction of patches
@@ -163,7 +164,7 @@ def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what,
     started = time.perf_counter()
     reduced = stage.apply() if stage and order == "first" else None
     if reduced is not None:
-        pool = replace(pool, images=reduced.images, made={})
+        pool = replace(pool, images=reduced.images, source=pool, made={})
     described = {"order": order, **(stage.settings if stage else {})}
     selections = []
     for value, budget in zip(ratios, budgets, strict=True):

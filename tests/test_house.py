@@ -21,7 +21,7 @@ FLOORS = (
     {"explorers"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_546
+MOST_LINES = 12_556
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

@@ -7,13 +7,14 @@ import pytest
 
 from dqas_lib import AdaptiveTheta, InputError, Store, open_compressed, patchify, quantize
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.methods import ADQ, METHODS
+from dqas_lib.methods import ADQ, DQ, METHODS
 from dqas_lib.patches import masks
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe, train_autoencoder
 from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.patches.reconstruct import dropped_psnr, reconstruction_error
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import images_at
+from dqas_lib.training.features import extract
 from dqas_lib.training.recipes import Recipe
 from dqas_lib.training.setting import Setting
 
@@ -58,10 +59,12 @@ class TestOrders:
         assert np.array_equal(run(patchify="last").ids, run(patchify="none").ids)
 
     def test_first_selects_in_the_space_of_reconstructed_images(self, run, pool):
-        """What "first" selects is what the method selects when it is given the reconstructed images."""
+        """Features of the reconstructed images, by the network trained on the originals, which rated their patches."""
         subset = run(patchify="first")
         reduced = patchify(pool, autoencoder=CODER, seed=2, setting=Setting(recipe=RECIPE))
-        assert np.array_equal(subset.ids, run(reduced.images).ids)
+        features = extract(Pool(pool, 2, Setting(recipe=RECIPE)).trained, reduced.images.images)
+        given = Pool(reduced.images, 2, Setting(recipe=RECIPE), given={"features": features})
+        assert np.array_equal(subset.ids, pool.ids[DQ().select(given, 30).positions])
         assert not np.array_equal(subset.ids, run().ids)
         assert np.array_equal(subset.images.images, reduced.images.select(subset.ids).images)
 
