@@ -14,6 +14,8 @@ from scipy import optimize, stats
 
 import dqas_lib as dqas
 from dqas_lib.core.seeds import derive
+from dqas_lib.methods import DQAS
+from dqas_lib.patches.patchify import Patchify
 from dqas_lib.pool import Pool
 
 
@@ -38,6 +40,11 @@ def check_00(run: Run) -> None:
     labels = {int(i): int(label) for i, label in zip(data.train.ids, data.train.labels, strict=True)}
     assert values["class_counts"] == np.bincount([labels[int(i)] for i in subset.ids], minlength=10).tolist()
     assert values["accuracy"]["dqas"] == pytest.approx(plain_accuracy(run, subset.images, data.test, 0), abs=1e-6)
+    method, plan = DQAS(), Patchify()  # what the text says of the settings
+    rounds = method.rounds
+    assert (plan.theta, method.bins, method.initial_ratio) == (0.25, 10, 0.0125)
+    assert (rounds.growth, rounds.learners, rounds.learner_scale) == (2.0, 1, 0.25)
+    assert run.names["check"](lambda labels, budget, rng: np.arange(budget)).startswith("class counts")
     assert values["accuracy"]["all images"] > 0.93 > 0.85 < values["accuracy"]["dqas"]
 
 
