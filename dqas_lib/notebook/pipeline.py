@@ -100,7 +100,7 @@ def _patches(axis: Axes) -> None:
 def _bins(axis: Axes) -> None:
     points = np.random.default_rng(3).normal(size=(110, 2)) * (1.0, 0.7)
     far = np.linalg.norm(points, axis=1).argsort().argsort() * 5 // len(points)
-    axis.scatter(*points.T, c=far, cmap="cividis_r", s=16, linewidth=0)
+    axis.scatter(points[:, 0], points[:, 1], c=far, cmap="cividis_r", s=16, linewidth=0)
     axis.set(xlim=(-3, 3), ylim=(-2.2, 2.2))
 
 
@@ -117,8 +117,9 @@ def _rounds(axis: Axes) -> None:
     for start, word in ((100, "train"), (-20, "estimate"), (220, "add")):
         angles = np.radians([start - 12, start - 98])
         ends = [(np.cos(angle), np.sin(angle)) for angle in angles]
-        look = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.3", "mutation_scale": 13}
-        axis.add_patch(FancyArrowPatch(*ends, color=GREEN, lw=2, **look))
+        curve = "arc3,rad=-0.3"
+        arrow = FancyArrowPatch(*ends, arrowstyle="-|>", connectionstyle=curve, mutation_scale=13, color=GREEN, lw=2)
+        axis.add_patch(arrow)
         middle = np.radians(start)
         axis.text(1.05 * np.cos(middle), 1.05 * np.sin(middle), word, ha="center", va="center", fontsize=8.5)
 
