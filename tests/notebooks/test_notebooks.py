@@ -8,10 +8,13 @@ import re
 
 import nbformat
 import notebook_checks
+import numpy as np
 import papermill
 import pytest
 from in_process import NOTEBOOKS, Run, cells, execute, parameters, solutions
 
+from dqas_lib.data.export import export_folder
+from dqas_lib.data.load import load_images
 from dqas_lib.patches.autoencoder_training import AUTOENCODERS
 from dqas_lib.training.recipes import RECIPES
 
@@ -57,6 +60,39 @@ SMALLER: dict[str, dict] = {
         "RECIPE": "brief",
     },
     "10_your_own_images": {"SEEDS": [0, 1], "RECIPE": "brief"},
+}
+# A second, legal set: a data set of the reader's own with four classes, one ratio, too few seeds for an interval.
+RECIPES.register(dataclasses.replace(RECIPES["quick"], name="flash", steps=15))
+OTHER: dict[str, dict] = {
+    "00_start_here": {"RATIO": 0.2, "SEED": 1},
+    "01_class_sensitivity": {"METHODS": ["herding"], "RATIOS": [0.1, 0.4], "SEEDS": [2]},
+    "02_patchify": {"THETA": 0.2, "THETAS": [0.5], "RULES": ["importance"], "STORED_RATIO": 0.2, "SEEDS": [1]},
+    "03_features_and_bins": {"N_BINS": 5, "THETA": 0.5, "LAMBDA": 2.0, "SEED": 1},
+    "04_class_budget": {
+        "RATIO": 0.2,
+        "PILOT_RATIOS": [0.1, 0.3],
+        "SEEDS": [1],
+        "SHRINK": 0.0,
+        "MY_WEIGHTS": [1, 2, 1, 1],
+    },
+    "05_active_sampling": {"RATIO": 0.2, "SEED": 1, "SEEDS": [3], "VARIANTS": ["dqas"]},
+    "06_train_and_evaluate": {
+        "METHODS": ["dqas-plus", "random"],
+        "TREATED": "dqas-plus",
+        "RATIOS": [0.2],
+        "SEEDS": [1],
+    },
+    "07_ratio_explorer": {
+        "METHODS": ["herding"],
+        "RATIOS": [0.1, 0.2],
+        "SEEDS": [1],
+        "ROUNDS_AT": 0.2,
+        "COMPUTE": True,
+    },
+    "08_comparison": {"METHODS": ["dqas-plus", "random"], "TREATED": "dqas-plus", "RATIOS": [0.2], "SEEDS": [1]},
+    "09_ablations": {"RATIO": 0.2, "VARIANTS": ["margin samples"], "SEEDS": [1, 2], "ORDERS": []},
+    "10_your_own_images": {"RATIO": 0.2, "SEEDS": [1], "DUPLICATES": "keep", "FIT": "pad"},
+    "12_choices": {"RATIOS": [0.2], "SEEDS": [1, 2], "TRIED": ["dq"], "VALIDATION": 0.3},
 }
 STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")
 MARKS = {"abstract", "summary", "DQ", "ours"}
@@ -132,6 +168,35 @@ def test_runs_with_its_solutions(path, run_of, tmp_path, monkeypatch):
     assert all("nan" not in alt.lower().split() for alt in run.alts)
     assert sum(len(json.dumps(output, default=str)) for output in run.outputs) < 3_000_000
     getattr(notebook_checks, f"check_{path.stem[:2]}")(run)
+
+
+@pytest.fixture(scope="module")
+def few(environment, tmp_path_factory) -> dict[str, str]:
+    """Four of the ten digits, under names that need care, as a prepared file and as a folder of pictures."""
+    root = tmp_path_factory.mktemp("few")
+    data = load_images("digits")
+    parts = {}
+    for name, step in (("train", 1), ("test", 2)):
+        images = getattr(data, name)
+        chosen = np.flatnonzero(images.labels < 4)[:: 2 * step]
+        parts |= {f"{name}_images": images.images[chosen], f"{name}_labels": images.labels[chosen]}
+    names = ("nought & null", "one <b>", "two $x$", "drei")
+    np.savez(root / "few.npz", **parts, class_names=names)
+    few = load_images(root / "few.npz")
+    for part in ("train", "test"):
+        export_folder(getattr(few, part), root / "pictures" / part)
+    return {"DATASET": str(root / "few.npz"), "FOLDER": str(root / "pictures")}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_with_other_parameters(path, few, environment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment.setenv("DQAS_RUN_DIR", str(tmp_path))
+    names = {line.split(" = ")[0] for line in parameters(path).splitlines()}
+    given = {"RECIPE": "flash", "AUTOENCODER": "brief", "DATASETS": [few["DATASET"]], **few, **OTHER[path.stem]}
+    run = execute(path, tmp_path, {name: value for name, value in given.items() if name in names})
+    assert run.alts
+    assert all("nan" not in alt.lower().split() for alt in run.alts)
 
 
 def test_the_kernel_of_papermill_gives_the_same(run_of, environment, tmp_path, monkeypatch):
