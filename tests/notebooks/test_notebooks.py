@@ -80,7 +80,7 @@ OTHER: dict[str, dict] = {
         "METHODS": ["dqas-plus", "random"],
         "TREATED": "dqas-plus",
         "RATIOS": [0.2],
-        "SEEDS": [1],
+        "SEEDS": [1, 2],
     },
     "07_ratio_explorer": {
         "METHODS": ["herding"],
