@@ -1,46 +1,87 @@
 """Codecs: pixels -> bytes -> pixels, of one image or of a sheet of many.
 
 A codec is any object with a `label`, `encode(pixels) -> bytes` and `decode(content, height, width) -> pixels`, pixels
-being (H, W, 3) uint8. A compressed set holds its images as contact sheets, coded by `SHEETS`.
+being (H, W, 3) uint8. A compressed set holds its images as contact sheets: lossless, coded by `SHEETS`, or lossy
+[ours].
 """
 
+import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from einops import rearrange
-from PIL import Image
+from PIL import Image, features
 
+from dqas_lib.core.checks import one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.data.image_set import ImageSet
 
 SHEET_PIXELS = 2**22  # of one contact sheet: few files, and little memory while one is read
+LOSSY_COLUMNS = 40  # images in a row of a lossy sheet, and rows: 1,600 CIFAR images, about a second of coding
+QUALITIES = {"WEBP": 100, "AVIF": 100, "JPEG": 95, "PNG": 0}  # the best of each format; 0: lossless only
+CHROMAS = ("4:2:0", "4:4:4")
 
 
 @dataclass(frozen=True)
 class Codec:
     """An image format.
 
-    format: Pillow's name; quality: 0 to 100, None: lossless; effort: spent by a lossless WebP on being small, 0 to 100.
+    Args:
+        format: Pillow's name: "WEBP", "AVIF", "JPEG" or "PNG".
+        quality: 0 to 100 (JPEG: to 95); None: lossless, which AVIF and JPEG are not.
+        effort: Spent on being small, 0 to 100: 80 is Pillow's usual for WebP, 20 AVIF's speed 8.
+        chroma: "4:2:0": color at half the resolution; "4:4:4": at all of it (not WebP).
+        side: Pixels of an image as it is coded, scaled up again once it is read (Lanczos); None: its own.
+
+    Raises:
+        InputError: For a value out of range, a format that is not known here, or AVIF where Pillow lacks it.
     """
 
     format: str
     quality: int | None = None
     effort: int = 80
+    chroma: str = "4:2:0"
+    side: int | None = None
+
+    def __post_init__(self) -> None:
+        best = QUALITIES[one_of("format", self.format, QUALITIES)]
+        whole_number("effort", self.effort, 0, 100)
+        if self.quality is not None:
+            whole_number(f"quality of {self.format}", self.quality, 0, best)
+        elif self.format in ("AVIF", "JPEG"):
+            raise InputError(f"{self.format} is not lossless: give a quality up to {best}")
+        if one_of("chroma", self.chroma, CHROMAS) == "4:4:4" and self.format == "WEBP":
+            raise InputError("WebP codes color at half the resolution: give chroma='4:2:0', or another format")
+        if self.side is not None:
+            whole_number("side", self.side)
+        if self.format == "AVIF" and not features.check("avif"):
+            raise InputError(
+                "this Pillow reads and writes no AVIF: give format='WEBP', or install Pillow 11.3 or newer"
+            )
 
     @property
     def label(self) -> str:
         """Its name for tables."""
         kind = "lossless" if self.quality is None else f"quality {self.quality}"
-        return f"{self.format.replace('WEBP', 'WebP')}, {kind}"
+        side = "" if self.side is None else f", {self.side} px"
+        return f"{self.format.replace('WEBP', 'WebP')}, {kind}{side}"
 
     def encode(self, pixels: np.ndarray) -> bytes:
         """(H, W, 3) uint8 as the content of a file."""
         options: dict[str, Any] = {"quality": self.quality}
-        if self.quality is None:
-            webp = {"lossless": True, "quality": self.effort, "method": 4}
-            options = webp if self.format == "WEBP" else {"optimize": True}
+        if self.format == "PNG":
+            options = {"optimize": True}
+        elif self.quality is None:
+            options = {"lossless": True, "quality": self.effort, "method": 4}
+        elif self.format == "AVIF":  # one thread: with more, equal pixels may give other bytes
+            options |= {"speed": 10 - self.effort // 10, "subsampling": self.chroma, "max_threads": 1}
+        elif self.format == "WEBP":
+            options |= {"method": self.effort * 6 // 100}
+        else:
+            options |= {"subsampling": self.chroma}
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, self.format, **options)
         return buffer.getvalue()
@@ -55,15 +96,11 @@ class Codec:
 
 CODECS = (Codec("PNG"), Codec("WEBP"), Codec("JPEG", 90), Codec("JPEG", 75), Codec("WEBP", 75))
 SHEETS = Codec("WEBP", effort=75)
+LOSSY = {"avif": Codec("AVIF", 50, effort=20) if features.check("avif") else None, "webp": Codec("WEBP", 50)}
 
 
 def coded(images: ImageSet, codec: Codec) -> tuple[ImageSet, int]:
-    """The images after a codec, and their bytes as one file each: the control that costs no method at all.
-
-    InputError for a lossless JPEG, which Pillow does not write.
-    """
-    if codec.format == "JPEG" and codec.quality is None:
-        raise InputError("JPEG is not lossless: give a quality from 1 to 95")
+    """The images after a codec, and their bytes as one file each: the control that costs no method at all."""
     pixels, total = np.empty_like(images.images), 0
     for i, image in enumerate(images.images):
         content = codec.encode(image)
@@ -86,3 +123,62 @@ def to_sheet(images: np.ndarray, columns: int) -> np.ndarray:
 def from_sheet(sheet: np.ndarray, size: int) -> np.ndarray:
     """(rows s, columns s, 3) -> (rows * columns, s, s, 3), the empty places included."""
     return rearrange(sheet, "(r h) (c w) k -> (r c) h w k", h=size, w=size)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A coded sheet of `count` images; pixels: of what it decodes to, as `digest_of_pixels` gives it."""
+
+    content: bytes
+    count: int
+    codec: Codec
+    pixels: str
+
+
+def lossy_codec(name: str = "auto") -> Codec:
+    """The codec "avif" or "webp"; "auto": AVIF, or WebP where Pillow has no AVIF, which a warning says."""
+    if name == "lossless":
+        return SHEETS
+    wanted = "avif" if one_of("codec", name, ("auto", "lossless", *LOSSY)) == "auto" else name
+    if LOSSY[wanted] is None:
+        warnings.warn("this Pillow has no AVIF: WebP codes the images, and takes more bytes", stacklevel=2)
+    return LOSSY[wanted] or Codec("WEBP", 50)
+
+
+def by_class(labels: np.ndarray) -> np.ndarray:
+    """(N,) positions in the order of lossy sheets: class by class, inside a class as they come."""
+    return np.argsort(labels, kind="stable")
+
+
+def code_sheet(pixels: np.ndarray, codec: Codec, columns: int) -> Sheet:
+    """One sheet of (n, s, s, 3) images, decoded once for the digest of its pixels."""
+    sheet = to_sheet(scaled(pixels, codec.side or pixels.shape[1]), columns)
+    content = codec.encode(sheet)
+    return Sheet(content, len(pixels), codec, digest_of_pixels(codec.decode(content, *sheet.shape[:2])))
+
+
+def code_sheets(pixels: np.ndarray, codec: Codec, columns: int) -> list[Sheet]:
+    """(N, s, s, 3) images, in the order given, as sheets of at most columns x columns."""
+    return [
+        code_sheet(pixels[first : first + columns**2], codec, columns) for first in range(0, len(pixels), columns**2)
+    ]
+
+
+def decode_sheet(content: bytes, codec: Codec, count: int, columns: int, size: int) -> tuple[np.ndarray, str]:
+    """(count, size, size, 3) images of a sheet, and the digest of its pixels; OSError, ValueError: it is none."""
+    side = codec.side or size
+    sheet = codec.decode(content, -(-count // columns) * side, columns * side)
+    return scaled(from_sheet(sheet, side)[:count], size), digest_of_pixels(sheet)
+
+
+def digest_of_pixels(sheet: np.ndarray) -> str:
+    """SHA-256 (20 hex digits) of a decoded sheet: a decoder that gives other pixels is noticed by it."""
+    return hashlib.sha256(np.ascontiguousarray(sheet).data).hexdigest()[:20]
+
+
+def scaled(images: np.ndarray, side: int) -> np.ndarray:
+    """(n, side, side, 3) images at another resolution (Lanczos); the given ones when they have it."""
+    if images.shape[1] == side:
+        return images
+    small = [Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS) for image in images]
+    return np.stack([np.asarray(image) for image in small]) if small else images[:, :side, :side]

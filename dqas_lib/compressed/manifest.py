@@ -12,7 +12,7 @@ import numpy as np
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.files import read_npy
 
-FORMAT, VERSION, MANIFEST = "dqas-compressed", 1, "manifest.json"
+FORMAT, VERSION, MANIFEST = "dqas-compressed", 2, "manifest.json"  # version 2: lossy sheets
 MANIFEST_BYTES = 64_000_000  # of provenance, mostly: it lists the files that were left out
 # the entries that are used: their kind, or the least whole number that they may be
 ENTRIES: dict[str, Any] = {
@@ -20,7 +20,7 @@ ENTRIES: dict[str, Any] = {
     **{"name": str, "pixels": str, "mirror": bool, "class_names": list},
     **{"files": dict, "provenance": dict, "autoencoder": dict | None},
 }
-FILES = re.compile(r"patches-\d{3,}\.webp|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
+FILES = re.compile(r"patches-\d{3,}\.(webp|avif|jpeg)|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
 
 
 def entry_of(content: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Opening: check every file, reconstruct the dropped patches, give an image set and a PyTorch data set in one."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dqas_lib.compressed.codecs import SHEETS, from_sheet, sheet_columns
+from dqas_lib.compressed.codecs import LOSSY_COLUMNS, SHEETS, Codec, by_class, decode_sheet, sheet_columns
 from dqas_lib.compressed.manifest import MANIFEST, Files, read_manifest
 from dqas_lib.core.checks import a_path
 from dqas_lib.core.devices import check_device
@@ -103,20 +104,15 @@ def _open(
     files = Files(path, manifest)
     n, size, settings = manifest["images"], manifest["size"], manifest["autoencoder"]
     n_patches = grid_of(size, manifest["patch_size"]) ** 2
-    labels, packed = files.array("labels.npy"), files.array("masks.npy")
-    texts = files.get("ids.json")
+    labels, texts = files.array("labels.npy"), files.get("ids.json")
+    lossy = manifest.get("sheets") if manifest["version"] > 1 else None
+    whole = lossy is not None and "masks.npy" not in files
+    packed = np.full((len(labels), -(-n_patches // 8)), 255, np.uint8) if whole else files.array("masks.npy")
     ids = files.array("ids.npy") if texts is None else np.array(json.loads(texts), dtype=str)
     if packed.shape != (n, -(-n_patches // 8)) or labels.shape != (n,) or ids.shape != (n,):
         raise DataError(f"{path}: masks, labels and ids do not fit the {n} images of {MANIFEST}; save the set again")
     kept = np.unpackbits(packed, axis=1, count=n_patches).astype(bool)
-    pixels, columns = np.empty((n, size, size, 3), dtype=np.uint8), sheet_columns(size)
-    for number, start in enumerate(range(0, n, columns**2)):
-        count, name = min(columns**2, n - start), f"patches-{number:03d}.webp"
-        try:
-            sheet = SHEETS.decode(files[name], -(-count // columns) * size, columns * size)
-        except (ValueError, OSError) as error:
-            raise DataError(f"{path / name} is no sheet of {count} images ({reason_of(error)}): save again") from error
-        pixels[start : start + count] = from_sheet(sheet, size)[:count]
+    pixels = _lossless(path, files, n, size) if lossy is None else _lossy(path, files, lossy, labels, size)
     coder: Autoencoder | None = None
     if settings is not None:
         if settings["kind"] != "pretrained":
@@ -134,3 +130,41 @@ def _open(
     images = ImageSet(pixels, labels, ids, names, manifest["name"], manifest["mirror"], manifest["provenance"])
     sizes = {MANIFEST: manifest_bytes, **{name: len(content) for name, content in files.items()}}
     return CompressedSet(images, kept, coder, manifest, sizes, transform)
+
+
+def _lossless(path: Path, files: Files, n: int, size: int) -> np.ndarray:
+    """(n, size, size, 3) pixels of lossless sheets, image after image."""
+    pixels, columns = np.empty((n, size, size, 3), dtype=np.uint8), sheet_columns(size)
+    for number, start in enumerate(range(0, n, columns**2)):
+        count, name = min(columns**2, n - start), f"patches-{number:03d}.webp"
+        pixels[start : start + count] = _sheet(path, files, name, SHEETS, count, columns, size)[0]
+    return pixels
+
+
+def _lossy(path: Path, files: Files, sheets: Mapping[str, Any], labels: np.ndarray, size: int) -> np.ndarray:
+    """(N, size, size, 3) pixels of lossy sheets, class after class, back in the order of the labels."""
+    names = sorted((name for name in files if name.startswith("patches-")), key=lambda name: (len(name), name))
+    pixels, first, order, other = np.empty((len(labels), size, size, 3), np.uint8), 0, by_class(labels), []
+    for name, (count, digest, quality) in zip(names, sheets["each"], strict=True):
+        codec = Codec(name.rpartition(".")[2].upper(), quality, side=sheets["side"])
+        part, first = order[first : first + count], first + count
+        pixels[part], found = _sheet(path, files, name, codec, count, LOSSY_COLUMNS, size)
+        other += [name] if found != digest else []
+    if first != len(labels):
+        raise DataError(f"{path}: the sheets hold {first} images, {MANIFEST} says {len(labels)}; save the set again")
+    if other:
+        warnings.warn(
+            f"{path}: {', '.join(other[:3])}{' ...' if other[3:] else ''} decode to other pixels here than where they "
+            f"were written (decoders there: {sheets['decoders']}); results may differ in the last digits",
+            stacklevel=5,
+        )
+    return pixels
+
+
+def _sheet(
+    path: Path, files: Files, name: str, codec: Codec, count: int, columns: int, size: int
+) -> tuple[np.ndarray, str]:
+    try:
+        return decode_sheet(files[name], codec, count, columns, size)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path / name} is no sheet of {count} images ({reason_of(error)}): save again") from error

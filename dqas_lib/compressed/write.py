@@ -1,8 +1,9 @@
 """Saving: a folder with the kept patches, packed masks, labels, ids and the autoencoder.
 
     manifest.json             format, version, settings, and size and SHA-256 of every other file
-    patches-000.webp ...      contact sheets, lossless: kept patches where they belong, dropped ones black
-    masks.npy                 (N, ceil(G / 8)) uint8, a bit per patch, 1 where it is kept
+    patches-000.webp ...      contact sheets: kept patches where they belong, dropped ones black; lossless, image after
+                              image, or (format version 2) lossy, .webp, .avif or .jpeg, class after class
+    masks.npy                 (N, ceil(G / 8)) uint8, a bit per patch, 1 where it is kept (version 2: if one is dropped)
     labels.npy, ids.npy       (N,) smallest whole-number type (ids.json where ids are texts)
     autoencoder.safetensors   half-precision weights (absent when nothing was dropped, or when it is a pretrained one)
 
@@ -12,14 +13,25 @@ every file is checked against the manifest, and the manifest against itself, bef
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import features
 
-from dqas_lib.compressed.codecs import SHEETS, sheet_columns, to_sheet
+from dqas_lib.compressed.codecs import (
+    LOSSY_COLUMNS,
+    SHEETS,
+    Codec,
+    Sheet,
+    by_class,
+    code_sheets,
+    decode_sheet,
+    sheet_columns,
+    to_sheet,
+)
 from dqas_lib.compressed.manifest import FORMAT, MANIFEST, VERSION, dump, entry_of, refuse_foreign_files
 from dqas_lib.core.checks import a_path, of_kind
 from dqas_lib.core.errors import InputError
@@ -27,7 +39,7 @@ from dqas_lib.core.files import npy_bytes, refused_writes, whole_folder, write_a
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.patches.autoencoder import Autoencoder, MaskedAutoencoder, to_bytes
 from dqas_lib.patches.masks import pixel_mask
-from dqas_lib.patches.reconstruct import check_fit
+from dqas_lib.patches.reconstruct import check_fit, reconstruct
 
 
 def save_compressed(
@@ -37,6 +49,8 @@ def save_compressed(
     kept: np.ndarray | None = None,
     autoencoder: Autoencoder | None = None,
     settings: Mapping[str, Any] | None = None,
+    codec: Codec = SHEETS,
+    sheets: Sequence[Sheet] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a compressed set; gives its folder.
@@ -48,6 +62,8 @@ def save_compressed(
         images: As they are trained on, dropped patches reconstructed; only kept patches are written.
         kept: (N, G) bool; None: everything. autoencoder: what reconstructed the dropped patches.
         settings: Plain values, kept in the manifest.
+        codec: Of the sheets. With a lossy one, other pixels come back than were given: those it decodes to.
+        sheets: The lossy sheets of these images (`lossy_sheets`), when they are coded already and images decoded.
     """
     path = a_path("path", path)
     of_kind("images", images, ImageSet, "give the part of a data set that is to be saved, such as its train")
@@ -70,40 +86,91 @@ def save_compressed(
         check_fit(autoencoder, images.size)
         if autoencoder.patch_size * grid != images.size:
             raise InputError(f"the autoencoder's patches have {autoencoder.patch_size} px, not {images.size // grid}")
+    if codec.quality is not None and sheets is None:
+        sheets = lossy_sheets(images, codec, kept)
+        images = decoded(images, sheets, kept, autoencoder)
     check = partial(refuse_foreign_files, path) if overwrite else None
     with refused_writes(path, "free space there, or give another path"), writing_folder(path, check) as folder:
-        files = {}
-        for name, content in _contents(images, kept, autoencoder):
+        for name, content in contents(images, kept, autoencoder, settings, sheets):
             write_atomically(folder / name, content)
-            files[name] = entry_of(content)
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": images.name,
-            "class_names": list(images.class_names),
-            "mirror": images.mirror,
-            "images": len(images),
-            "size": images.size,
-            "patch_size": images.size // grid,
-            "kept_patches": int(kept.sum()),
-            "autoencoder": None if autoencoder is None else autoencoder.describe(),
-            "settings": dict(settings or {}),
-            "provenance": dict(images.provenance),
-            "pixels": images.fingerprint(),
-            "files": files,
-        }
-        write_atomically(folder / MANIFEST, dump(manifest))
     return path
 
 
-def _contents(images: ImageSet, kept: np.ndarray, autoencoder: Autoencoder | None) -> Iterator[tuple[str, bytes]]:
+def lossy_sheets(images: ImageSet, codec: Codec, kept: np.ndarray | None = None) -> list[Sheet]:
+    """The images as lossy sheets, class after class, dropped patches black; kept: (N, G) bool."""
+    return code_sheets(blackened(images, kept)[by_class(images.labels)], codec, LOSSY_COLUMNS)
+
+
+def blackened(images: ImageSet, kept: np.ndarray | None) -> np.ndarray:
+    """The pixels with dropped patches black."""
+    return images.images if kept is None else images.images * pixel_mask(kept, images.size)[..., None]
+
+
+def decoded(
+    images: ImageSet, sheets: Sequence[Sheet], kept: np.ndarray | None, autoencoder: Autoencoder | None
+) -> ImageSet:
+    """The images as they come back from their lossy sheets, dropped patches reconstructed from what is left."""
+    pixels, first, order = np.empty_like(images.images), 0, by_class(images.labels)
+    for sheet in sheets:
+        part = order[first : first + sheet.count]
+        pixels[part] = decode_sheet(sheet.content, sheet.codec, sheet.count, LOSSY_COLUMNS, images.size)[0]
+        first += sheet.count
+    if autoencoder is not None and kept is not None:
+        pixels = reconstruct(autoencoder, pixels, kept)
+    return images.with_images(pixels)
+
+
+def contents(
+    images: ImageSet,
+    kept: np.ndarray | None,
+    autoencoder: Autoencoder | None,
+    settings: Mapping[str, Any] | None,
+    sheets: Sequence[Sheet] | None,
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file, the manifest last; arguments as in `save_compressed`."""
+    files = {}
+    kept = np.ones((len(images), 1), dtype=bool) if kept is None else kept
+    for name, content in _parts(images, kept, autoencoder, sheets):
+        files[name] = entry_of(content)
+        yield name, content
+    manifest = {
+        "format": FORMAT,
+        "version": 1 if sheets is None else VERSION,
+        "name": images.name,
+        "class_names": list(images.class_names),
+        "mirror": images.mirror,
+        "images": len(images),
+        "size": images.size,
+        "patch_size": images.size // round(kept.shape[1] ** 0.5),
+        "kept_patches": int(kept.sum()),
+        "autoencoder": None if autoencoder is None else autoencoder.describe(),
+        "settings": dict(settings or {}),
+        "provenance": dict(images.provenance),
+        "pixels": images.fingerprint(),
+        "files": files,
+    }
+    if sheets is not None:
+        kinds = {sheet.codec.format for sheet in sheets}
+        decoders = {kind: features.version(kind.lower() if kind != "JPEG" else "jpg") for kind in sorted(kinds)}
+        each = [[sheet.count, sheet.pixels, sheet.codec.quality] for sheet in sheets]
+        sides = {sheet.codec.side for sheet in sheets}
+        manifest["sheets"] = {"each": each, "side": sides.pop() if sides else None, "decoders": decoders}
+    yield MANIFEST, dump(manifest)
+
+
+def _parts(
+    images: ImageSet, kept: np.ndarray, autoencoder: Autoencoder | None, sheets: Sequence[Sheet] | None
+) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file but the manifest."""
     columns = sheet_columns(images.size)
-    for number, start in enumerate(range(0, len(images), columns**2)):
+    for number, sheet in enumerate(sheets or ()):
+        yield f"patches-{number:03d}.{sheet.codec.format.lower()}", sheet.content
+    for number, start in enumerate(range(0, len(images) if sheets is None else 0, columns**2)):
         part = slice(start, start + columns**2)
         black = images.images[part] * pixel_mask(kept[part], images.size)[..., None]
         yield f"patches-{number:03d}.webp", SHEETS.encode(to_sheet(black, columns))
-    yield "masks.npy", npy_bytes(np.packbits(kept, axis=1))
+    if sheets is None or not kept.all():
+        yield "masks.npy", npy_bytes(np.packbits(kept, axis=1))
     yield "labels.npy", npy_bytes(_smallest(images.labels))
     if images.ids.dtype.kind in "iu":
         yield "ids.npy", npy_bytes(_smallest(images.ids))

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch.utils.data import DataLoader
 
 from dqas_lib import open_compressed
-from dqas_lib.compressed import codecs
+from dqas_lib.compressed import codecs, read
 from dqas_lib.compressed import write as compressed
 from dqas_lib.compressed.codecs import CODECS, Codec, coded
 from dqas_lib.compressed.manifest import dump
@@ -175,9 +175,9 @@ class TestDamage:
 
     def test_a_newer_version(self, folder):
         manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["version"] = 2
+        manifest["version"] = 3
         (folder / "manifest.json").write_bytes(dump(manifest))
-        with pytest.raises(DataError, match=r"format version 2, this library reads up to 1: update the library"):
+        with pytest.raises(DataError, match=r"format version 3, this library reads up to 2: update the library"):
             open_compressed(folder)
 
     @pytest.mark.parametrize("version", [0, -1, "1", True, None, 1.0])
@@ -373,5 +373,67 @@ class TestCodecs:
         assert np.array_equal(decoded.ids, some.ids)
 
     def test_lossless_jpeg_is_refused(self, blobs):
-        with pytest.raises(InputError, match="JPEG is not lossless"):
+        with pytest.raises(InputError, match="JPEG is not lossless: give a quality"):
             coded(blobs, Codec("JPEG"))
+
+
+class TestLossy:
+    CODECS = (Codec("WEBP", 60), Codec("JPEG", 60), Codec("WEBP", 80, side=6))
+
+    @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
+    def test_a_set_comes_back_in_its_order(self, tmp_path, digits, codec, monkeypatch):
+        some = digits.train.take(np.arange(75))
+        monkeypatch.setattr(compressed, "LOSSY_COLUMNS", 5)
+        monkeypatch.setattr(read, "LOSSY_COLUMNS", 5)
+        folder = save_compressed(tmp_path / "set", some, codec=codec)
+        opened = open_compressed(folder)
+        assert len(list(folder.glob("patches-*"))) == 3
+        assert opened.reproduced
+        assert opened.images.ids.tolist() == some.ids.tolist()
+        error = (opened.images.images.astype(float) - some.images).reshape(75, -1)
+        assert 0 < np.square(error).mean() < np.square(some.images - some.images.mean(0)).mean() / 2
+        assert opened.total_bytes == sum(entry.stat().st_size for entry in folder.iterdir())
+
+    @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+    @pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4"])
+    def test_avif(self, tmp_path, digits, chroma):
+        some = digits.train.take(np.arange(40))
+        codec = Codec("AVIF", 60, effort=20, chroma=chroma)
+        assert open_compressed(save_compressed(tmp_path / "set", some, codec=codec)).reproduced
+
+    def test_kept_patches_are_coded_and_the_others_reconstructed_from_them(self, tmp_path, reduced, autoencoder):
+        images, kept = reduced
+        codec = Codec("WEBP", 60)
+        folder = save_compressed(tmp_path / "set", images, kept=kept, autoencoder=autoencoder, codec=codec)
+        opened = open_compressed(folder)
+        assert opened.reproduced
+        assert np.array_equal(opened.kept, kept)
+        assert not np.array_equal(opened.images.images, images.images)
+
+    def test_a_decoder_with_other_pixels_is_said(self, tmp_path, digits, monkeypatch):
+        folder = save_compressed(tmp_path / "set", digits.train.take(np.arange(30)), codec=Codec("WEBP", 60))
+        decode = Codec.decode
+        monkeypatch.setattr(Codec, "decode", lambda *given: decode(*given) ^ 1)
+        with pytest.warns(UserWarning, match=r"patches-000\.webp decode to other pixels here .*WEBP"):
+            opened = open_compressed(folder)
+        assert not opened.reproduced
+
+    @pytest.mark.parametrize(
+        ("format", "options", "message"),
+        [
+            ("WEBP", {"quality": 101}, "quality of WEBP must be a whole number from 0 to 100; got 101"),
+            ("JPEG", {"quality": 96}, "from 0 to 95"),
+            ("WEBP", {"quality": 2.5}, "whole number"),
+            ("WEBP", {"quality": 50, "chroma": "4:4:4"}, "WebP codes color at half"),
+            ("AVIF", {}, "AVIF is not lossless"),
+            ("GIF", {}, "format is one of WEBP, AVIF, JPEG, PNG; got 'GIF'"),
+        ],
+    )
+    def test_what_cannot_be_coded_is_refused(self, format, options, message):
+        with pytest.raises(InputError, match=message):
+            Codec(format, **options)
+
+    def test_without_avif_webp_is_used_and_said(self, monkeypatch):
+        monkeypatch.setitem(codecs.LOSSY, "avif", None)
+        with pytest.warns(UserWarning, match="no AVIF: WebP codes"):
+            assert codecs.lossy_codec().format == "WEBP"
