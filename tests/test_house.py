@@ -21,7 +21,7 @@ FLOORS = (
     {"explorers"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_719
+MOST_LINES = 12_917
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 
