@@ -142,21 +142,21 @@ def main(root: Path = Path()) -> None:
     for path in paths:
         notebook, names = json.loads(path.read_text("utf-8")), [other.stem for other in paths]
         texts = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
-        title, *rest = "".join(texts[0]["source"]).split("\n")
-        lines = [title, "", *strip(path.stem, names).split("\n"), *_without_ways(rest)]
-        texts[0]["source"] = "\n".join(lines).splitlines(keepends=True)
-        end = _without_ways("".join(texts[-1]["source"]).split("\n"))
-        texts[-1]["source"] = "\n".join([*end, "", links(path.stem, names)]).splitlines(keepends=True)
+        lines = [_without_ways("".join(cell["source"]).split("\n")) for cell in texts]
+        lines[0][1:1] = ["", *strip(path.stem, names).split("\n")]
+        lines[-1] += ["", links(path.stem, names)]
+        for cell, own in zip(texts, lines, strict=True):
+            cell["source"] = "\n".join(own).splitlines(keepends=True)
         write_atomically(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _without_ways(lines: list[str]) -> list[str]:
     """The lines without those that `main` writes, and without empty ones at the end."""
-    kept = [line for line in lines if not line.startswith(("*You are here:*", "Before: ", "Next: "))]
+    kept = [line for line in lines if not line.startswith(("*You are here:*", "Before: [", "Next: ["))]
+    while len(kept) > 1 and kept[1:3] == ["", ""]:  # under the title
+        del kept[1]
     while kept and not kept[-1]:
         kept.pop()
-    while len(kept) > 1 and not kept[0] and not kept[1]:
-        kept = kept[1:]
     return kept
 
 
