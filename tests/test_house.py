@@ -17,11 +17,12 @@ FLOORS = (
     {"methods"},
     {"compressed"},
     {"quantize"},
-    {"experiments"},
-    {"explorers"},
+    {"update"},
+    {"experiments", "compress"},
+    {"explorers", "__main__"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 12_917
+MOST_LINES = 13_577
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 
