@@ -20,6 +20,7 @@ The map, from the ground up; a floor imports only from those before it:
 - methods: one registry, `METHODS`; dqas.py is the method, written out stage by stage
 - compressed: the folder a selection is saved as
 - quantize: `quantize`, the front door: it calls the stages in order
+- update, compress: a selection that grows; a folder of one's own in, a folder out
 - experiments: `select` and `evaluate`, `compare`, `survey`, statistics, published numbers
 - explorers: interactive figures of selections, masks, budgets and rounds
 - notebook, reproduce: figures and outputs of notebooks; profiles of runs (both stand on core alone)
@@ -37,14 +38,15 @@ from dqas_lib.core import __version__ as __version__
 __all__ = [
     "AUTOENCODERS", "DATA_SETS", "METHODS", "NETWORKS", "RECIPES", "AdaptiveTheta", "CompressedSet", "DataError",
     "DataReport", "DataSet", "DqasError", "ImageSet", "InputError", "Patched", "Recipe", "RunError", "Selection",
-    "Setting", "Store", "TrainingResult", "data_report", "default_device", "export_folder", "extract", "load_images",
-    "open_compressed", "patchify", "predict", "quantize", "register", "train",
+    "Setting", "Store", "TrainingResult", "compress_folder", "data_report", "default_device", "export_folder", "extract",
+    "load_images", "open_compressed", "patchify", "predict", "quantize", "register", "train", "update",
 ]
 # fmt: on
 
 
 def _import_public_names() -> None:
     """All at once, as the registries fill while their modules are imported."""
+    from dqas_lib.compress import compress_folder
     from dqas_lib.compressed.read import CompressedSet, open_compressed
     from dqas_lib.core.devices import default_device
     from dqas_lib.core.errors import DataError, DqasError, InputError, RunError
@@ -64,6 +66,7 @@ def _import_public_names() -> None:
     from dqas_lib.training.recipes import RECIPES, Recipe
     from dqas_lib.training.setting import Setting
     from dqas_lib.training.train import TrainingResult, train
+    from dqas_lib.update import update
 
     globals().update(locals())
 
@@ -78,8 +81,8 @@ class _Library(ModuleType):
         return globals()[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep what is set, but not the module dqas_lib.quantize in place of the function, when that is imported."""
-        if name != "quantize" or not isinstance(value, ModuleType):
+        """Keep what is set, but no module in place of the function of its name, when that is imported."""
+        if name not in ("quantize", "update") or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
