@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
@@ -85,6 +86,12 @@ class ImageSet:
     def class_counts(self) -> np.ndarray:
         """(C,) number of images of each class."""
         return np.bincount(self.labels, minlength=self.n_classes)
+
+    @cached_property
+    def level_counts(self) -> np.ndarray:
+        """(3, 256) int64 numbers of pixels of each channel that have each level, counted once."""
+        channels = (torch.from_numpy(self.images[..., channel].ravel()) for channel in range(3))
+        return np.stack([torch.bincount(levels, minlength=256).numpy() for levels in channels])
 
     def positions(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Positions of the given ids in this set, in the order given; InputError names an id that is not here."""

@@ -126,7 +126,7 @@ def _match(images: ImageSet, settings: dict[str, Any], setting: Setting) -> tupl
     synthetic = at(np.concatenate(first))
     speed = torch.zeros_like(synthetic)
     measured = make_network(setting.network, images.n_classes, images.size, seed)
-    measured.normalize_by(images.images)
+    measured.normalize_by(images)
     draws, views = generator(seed, "distil batches"), torch_generator(seed, "distil views")
     selected, everything, losses = members, np.concatenate(members), []
     together, pad = max(1, _TOGETHER // real_batch), max(1, round(images.size / 8))

@@ -131,9 +131,12 @@ class MaskedAutoencoder(nn.Module):
         """(B, H, W, 3) images 0 ... 255 -> (B, G, 3 p p) normalized pixels of their patches."""
         return to_patches((images.float() - self.mean) / self.std, self.patch_size).flatten(2)
 
-    def forward(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and (B, G) masks -> (B, G) patch numbers, dropped ones last, and their (B, G - K, 3 p p) pixels."""
-        n_kept = int(kept[0].sum())
+    def forward(self, images: Tensor, kept: Tensor, n_kept: int | None = None) -> tuple[Tensor, Tensor]:
+        """Images and (B, G) masks -> (B, G) patch numbers, dropped ones last, and their (B, G - K, 3 p p) pixels.
+
+        n_kept: K, where it is known: to look at a mask on a GPU is to wait for it.
+        """
+        n_kept = int(kept[0].sum()) if n_kept is None else n_kept
         x = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         filled = smooth_fill(x, pixel_mask(kept, self.size)[:, None].to(x.dtype)).permute(0, 2, 3, 1)
         patches = to_patches(filled, self.patch_size).flatten(2)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from dqas_lib.core.devices import repeatable
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator
@@ -96,12 +97,13 @@ def train_autoencoder(
     update = clipped_adamw(model.parameters(), weight_decay=recipe.weight_decay)
     losses: list[Tensor] = []
     for step in tqdm(range(recipe.steps), desc="autoencoder", disable=not progress, leave=False):
-        x, kept = next(batches)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            order, dropped = model(x, kept)
-        truth = model.cut(x).take_along_dim(order[:, -dropped.shape[1] :, None], 1)
-        loss = functional.mse_loss(dropped, truth)
-        loss.backward()
+        x, kept, n_kept = next(batches)
+        with repeatable(device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                order, dropped = model(x, kept, n_kept)
+            truth = model.cut(x).take_along_dim(order[:, -dropped.shape[1] :, None], 1)
+            loss = functional.mse_loss(dropped, truth)
+            loss.backward()
         update(recipe.lr * schedule(step, recipe.steps, recipe.warmup))
         losses.append(loss.detach())
     with torch.no_grad():
@@ -117,8 +119,8 @@ def _batches(
     recipe: AutoencoderRecipe,
     device: torch.device,
     rng: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(B, H, W, 3) uint8 images, some mirrored, and (B, G) bool with equally many True in every row, without end."""
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """(B, H, W, 3) uint8 images, some mirrored, and (B, G) bool with K True in every row, and K; without end."""
     n, n_patches, (low, high) = recipe.batch_size, grid**2, recipe.thetas
     pixels = torch.from_numpy(images.images).to(device)
     smooth = torch.from_numpy(patch_operator(min(4, grid), grid, 1).astype(np.float32))
@@ -144,4 +146,4 @@ def _batches(
             score = torch.where(flip[:, None], score.unflatten(1, (grid, grid)).flip(2).flatten(1), score)
             x = torch.where(flip.to(device)[:, None, None, None], x.flip(2), x)
         kept = torch.ones(n, n_patches, dtype=torch.bool).scatter_(1, score.argsort(dim=1)[:, :n_out], False)
-        yield x, kept.to(device)
+        yield x, kept.to(device, non_blocking=True), n_patches - n_out

@@ -11,6 +11,7 @@ from torch import nn
 
 from dqas_lib.core.errors import InputError
 from dqas_lib.patches.masks import grid_of
+from dqas_lib.training.features import stage_maps
 from dqas_lib.training.networks import Network
 
 
@@ -36,17 +37,14 @@ def activation_maps(
     labels, n, n_classes = np.asarray(labels, dtype=np.int64), len(images), network.head.out_features
     if labels.shape != (n,) or (n and not 0 <= labels.min() <= labels.max() < n_classes):
         raise InputError(f"labels must be {n} classes in [0, {n_classes}); got shape {labels.shape}")
-    network.eval()
     device, parts = torch.device(device), []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        for start in range(0, max(n, 1), batch_size):
-            rows = slice(start, start + batch_size)
-            stage = network.feature_map(torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)).float()
-            with torch.autocast(device.type, enabled=False):
-                weights = network.head.weight[torch.from_numpy(labels[rows]).to(device)]
-                below = 2 + weights * stage.mean((2, 3))
-                weights = weights.relu() / torch.where(below == 0, 1.0, below)
-                parts.append(torch.einsum("bdhw,bd->bhw", stage, weights).relu())
+    batches = torch.from_numpy(labels).to(device).split(batch_size)
+    with torch.inference_mode():
+        for stage, of_batch in zip(stage_maps(network, images, device, batch_size), batches, strict=True):
+            weights = network.head.weight[of_batch]
+            below = 2 + weights * stage.mean((2, 3))
+            weights = weights.relu() / torch.where(below == 0, 1.0, below)
+            parts.append(torch.einsum("bdhw,bd->bhw", stage, weights).relu())
     return torch.cat(parts).cpu().numpy()
 
 

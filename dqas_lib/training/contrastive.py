@@ -15,7 +15,7 @@ from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.features import extract
 from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import augment, momentum_sgd, padded, threads
+from dqas_lib.training.train import border, crop, draw_view, momentum_sgd, padded, threads
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.2) -> Tensor:
@@ -34,7 +34,7 @@ def contrastive_embedding(
     device = torch.device(setting.device)
     with threads(setting.network, device):
         model = make_network(setting.network, images.n_classes, images.size, derive(seed, "contrastive"))
-        model.normalize_by(images.images)
+        model.normalize_by(images)
         width = model.head.in_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "contrastive head"))
@@ -50,14 +50,18 @@ def contrastive_embedding(
 def _fit(
     model: Network, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int
 ) -> None:
-    pixels, pad = padded(images.images, 0.125, device)
+    pad = border(images.size, 0.125)
+    pixels = padded(images.images, pad, device)
     rng = torch_generator(seed, "contrastive batches")
     weights = [*model.stages.parameters(), *head.parameters()]
     update = momentum_sgd(weights, momentum=0.9, weight_decay=1e-4, nesterov=False)
     model.train()
     for _ in range(steps):
         picks = torch.randperm(len(images), generator=rng)[:batch].to(device)
-        views = [_jitter(augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng), rng) for _ in range(2)]
+        views = []
+        for _ in range(2):
+            offsets, flips = (drawn.to(device) for drawn in draw_view(len(picks), pad, images.mirror, rng))
+            views.append(_jitter(crop(pixels, picks, offsets, flips, images.size), rng))
         first, second = head(model.features(torch.cat(views))).chunk(2)
         contrastive_loss(first, second).backward()
         update(0.05)

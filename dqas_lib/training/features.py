@@ -1,38 +1,55 @@
 """What a trained network says about images: penultimate features and logits, in batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dqas_lib.core.devices import repeatable
 from dqas_lib.core.errors import InputError
 from dqas_lib.training.networks import Network
 
 
+def stage_maps(network: Network, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+    """(B, d, h, w) float32 feature maps, batch by batch, in evaluation mode; wants `torch.inference_mode`.
+
+    On a GPU the products of the stages are in bfloat16 unless the network was trained in float32; what follows is not:
+    pooled in bfloat16, thirty images would share each value of a feature.
+    """
+    network.eval()
+    low = _in_bfloat16(network, device)
+    for start in range(0, len(images), batch_size):
+        block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+        with repeatable(device), torch.autocast(device.type, torch.bfloat16, enabled=low):
+            maps = network.feature_map(block)
+        yield maps.float()
+
+
+def _in_bfloat16(network: Network, device: torch.device) -> bool:
+    return device.type == "cuda" and network.precision != "float32"
+
+
 def _in_batches(
-    function: Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device, batch_size: int
+    function: Callable[[Tensor], Tensor], network: Network, images: np.ndarray, device: torch.device, batch_size: int
 ) -> np.ndarray:
-    outputs = []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        for start in range(0, len(images), batch_size):
-            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
-            outputs.append(function(block).float())
-    return torch.cat(outputs).cpu().numpy() if outputs else np.zeros((0, 0), dtype=np.float32)
+    with torch.inference_mode():
+        outputs = [function(maps.mean((2, 3))) for maps in stage_maps(network, images, device, batch_size)]
+        return torch.cat(outputs).cpu().numpy() if outputs else np.zeros((0, 0), dtype=np.float32)
 
 
 def predict(
     network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
 ) -> np.ndarray:
     """(N, C) float32 logits of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
-    return _in_batches(network.eval(), images, torch.device(device), batch_size)
+    return _in_batches(network.head, network, images, torch.device(device), batch_size)
 
 
 def extract(
     network: Network, images: np.ndarray, *, device: str | torch.device = "cpu", batch_size: int = 512
 ) -> np.ndarray:
     """(N, d) float32 penultimate activations of (N, H, W, 3) uint8 images; the network is left in evaluation mode."""
-    return _in_batches(network.eval().features, images, torch.device(device), batch_size)
+    return _in_batches(nn.Identity(), network, images, torch.device(device), batch_size)
 
 
 def head_logits(network: Network, features: np.ndarray) -> np.ndarray:

@@ -19,13 +19,18 @@ from dqas_lib.core.digests import digest, is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive
+from dqas_lib.data.image_set import ImageSet
 
 
 class Network(nn.Module):
-    """Stages that give a map of features, mean pooling, linear head: so Grad-CAM is a closed form, gradients factor."""
+    """Stages that give a map of features, mean pooling, linear head: so Grad-CAM is a closed form, gradients factor.
+
+    precision: Of the stages' products where images are looked at on a GPU: that of the recipe of its training.
+    """
 
     mean: Tensor
     std: Tensor
+    precision: str = "auto"
 
     def __init__(self, stages: nn.Module, dim: int, n_classes: int) -> None:
         super().__init__()
@@ -34,11 +39,10 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.full((3,), 127.5))
         self.register_buffer("std", torch.full((3,), 64.0))
 
-    def normalize_by(self, images: np.ndarray) -> None:
-        """Take channel means and deviations from (N, H, W, 3) uint8 training images."""
+    def normalize_by(self, images: ImageSet) -> None:
+        """Take channel means and deviations from training images."""
         levels = np.arange(256)
-        for channel in range(3):
-            count = np.bincount(images[..., channel].ravel(), minlength=256)
+        for channel, count in enumerate(images.level_counts):
             mean = self.mean[channel] = (count * levels).sum() / count.sum()
             self.std[channel] = max(((count * (levels - mean) ** 2).sum() / count.sum()) ** 0.5, 1.0)
 

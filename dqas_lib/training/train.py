@@ -1,8 +1,9 @@
 """Train and evaluate: `ImageSet`, `Setting`, seed -> `TrainingResult`.
 
 The images live on the device as uint8 and are cropped and mirrored there, a batch at a time, by one gather: no workers,
-no per-image Python, no synchronization inside a step. Equal settings on the same machine and device give equal results;
-devices differ in the last bits and hence, after many steps, in single predictions.
+no per-image Python. Random draws come from the CPU, many steps ahead; nothing inside a step waits for the device. Equal
+settings on the same machine and device give equal results; devices differ in the last bits and hence, after many steps,
+in single predictions.
 
 Trainings with equal seeds start from equal weights; on equally many images they also share the order of the data, and
 how each image is cropped and mirrored.
@@ -23,7 +24,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 from tqdm.auto import tqdm
 
-from dqas_lib.core.devices import native_bfloat16
+from dqas_lib.core.devices import native_bfloat16, repeatable
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import torch_generator
 from dqas_lib.data.image_set import ImageSet
@@ -35,6 +36,7 @@ from dqas_lib.training.setting import Setting
 
 ADAM_DECAY = 0.05  # weight decay of networks trained by AdamW
 BFLOAT16_SIDE = 32  # on a CPU: below, casting costs more than the products save (a step at 8 px: 0.8 x the speed)
+AHEAD = 256  # steps whose random draws are made, and sent to a GPU, at once
 Update = Callable[[float], None]  # learning rate -> a step is made, and the gradients are dropped
 
 
@@ -98,19 +100,21 @@ def train(
     logits, losses, seconds = np.zeros((0, images.n_classes), dtype=np.float32), [], 0.0
     with threads(setting.network, device):
         model = make_network(setting.network, images.n_classes, images.size, seed)
-        model.normalize_by(images.images)
+        model.normalize_by(images)
+        model.precision = recipe.precision
         model = model.to(device).train()
         update, peak = _optimizer(model, setting)
         labels, side = torch.from_numpy(images.labels).to(device), 0
-        rng = torch_generator(seed, "training")
-        batches, low = shuffled(len(images), batch, rng), in_bfloat16(recipe.precision, device, images.size)
+        rng, low = torch_generator(seed, "training"), in_bfloat16(recipe.precision, device, images.size)
+        borders = [border(recipe.side(step, total, images.size), recipe.pad) for step in range(total)]
+        views = _drawn_ahead(images, batch, borders, rng, device)
         what, started = f"{setting.network} on {len(images):,} images", time.perf_counter()
         for step in (bar := tqdm(range(total), desc=what, disable=not setting.progress, leave=False)):
             if side != (wanted := recipe.side(step, total, images.size)):
                 side = wanted
-                pixels, pad = padded(resized(images.images, side), recipe.pad, device)
-            picks = next(batches).to(device, non_blocking=True)
-            x = augment(pixels, picks, pad=pad, mirror=images.mirror, rng=rng)
+                pixels = padded(resized(images.images, side), borders[step], device)
+            picks, offsets, flips = next(views)
+            x = crop(pixels, picks, offsets, flips, side)
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
                 output = model(x)
             loss = functional.cross_entropy(
@@ -195,23 +199,39 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
     return small
 
 
-def padded(images: np.ndarray, fraction: float, device: torch.device) -> tuple[Tensor, int]:
-    """(N, H + 2 pad, W + 2 pad, 3) uint8 on the device, with a black border of this fraction of the side, and pad."""
-    pad = max(1, round(fraction * images.shape[1])) if fraction else 0
+def border(side: int, fraction: float) -> int:
+    """Pixels of padding around images of this side, before a crop: this fraction of it, at least one."""
+    return max(1, round(fraction * side)) if fraction else 0
+
+
+def padded(images: np.ndarray, pad: int, device: torch.device) -> Tensor:
+    """(N, H + 2 pad, W + 2 pad, 3) uint8 on the device, with a black border."""
     # functional.pad counts from the last axis: channels, width, height
-    return functional.pad(torch.from_numpy(images).to(device), (0, 0, pad, pad, pad, pad)), pad
+    return functional.pad(torch.from_numpy(images).to(device), (0, 0, pad, pad, pad, pad))
 
 
-def augment(images: Tensor, picks: Tensor, *, pad: int, mirror: bool, rng: torch.Generator) -> Tensor:
-    """(B, H, W, 3) random crops, half of them mirrored, of the `padded` images at (B,) positions; rng is the CPU's."""
-    n, device = len(picks), images.device
-    offsets = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng)
-    rows = offsets[0] + torch.arange(images.shape[1] - 2 * pad)
-    columns = offsets[1] + torch.arange(images.shape[2] - 2 * pad)
-    if mirror:
-        flipped = torch.rand(n, 1, generator=rng) < 0.5
-        columns = torch.where(flipped, columns.flip(1), columns)
-    rows, columns = rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)
+def draw_view(n: int, pad: int, mirror: bool, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(2, n, 1) int16 offsets of random crops, 0 to 2 pad, and (n, 1) whether to mirror them; rng is the CPU's."""
+    offsets = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng).to(torch.int16)
+    return offsets, torch.rand(n, 1, generator=rng) < 0.5 if mirror else torch.zeros(n, 1, dtype=torch.bool)
+
+
+def _drawn_ahead(
+    images: ImageSet, batch: int, borders: list[int], rng: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Positions (B,), offsets and flips of every step, drawn for AHEAD steps at a time: 9 bytes an image to a GPU."""
+    batches = shuffled(len(images), batch, rng)
+    for first in range(0, len(borders), AHEAD):
+        pads = borders[first : first + AHEAD]
+        drawn = [(next(batches).to(torch.int32), *draw_view(batch, pad, images.mirror, rng)) for pad in pads]
+        yield from zip(*(torch.stack(part).to(device) for part in zip(*drawn, strict=True)), strict=True)
+
+
+def crop(images: Tensor, picks: Tensor, offsets: Tensor, flips: Tensor, side: int) -> Tensor:
+    """(B, side, side, 3) crops of the `padded` images at (B,) positions, as `draw_view` drew them, on their device."""
+    places = torch.arange(side, device=images.device)
+    rows, columns = offsets[0] + places, offsets[1] + places
+    columns = torch.where(flips, columns.flip(1), columns)
     return images[picks[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
@@ -269,11 +289,12 @@ def in_bfloat16(precision: str, device: torch.device, size: int) -> bool:
 
 @contextmanager
 def threads(network: str, device: torch.device) -> Iterator[None]:
-    """The number of torch threads a network is fastest with on a CPU (one for a small one), restored afterwards."""
+    """How a network is computed: on a GPU `repeatable`, on a CPU with the number of threads it is fastest with."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(min(before, NETWORKS[network].threads or before))
     try:
-        yield
+        with repeatable(device):
+            yield
     finally:
         torch.set_num_threads(before)

@@ -272,7 +272,7 @@ def bench_recipe(pool: Bench, images: ImageSet) -> None:
 def bench_patchify(pool: Bench, images: ImageSet) -> None:
     network_name = "small_cnn" if pool.tiny else "resnet18"
     network = make_network(network_name, images.n_classes, images.size, 0)
-    network.normalize_by(images.images)
+    network.normalize_by(images)
     network = network.to(pool.device).eval()
     recipe = replace(AUTOENCODERS["quick"], steps=20) if pool.tiny else "quick"
     coder = train_autoencoder(images, recipe=recipe, seed=0, device=str(pool.device))[0]

@@ -50,7 +50,7 @@ def distance_of_means(real: ImageSet, made: ImageSet) -> float:
     found = []
     for seed in (1000, 1001, 1002):
         network = make_network("small_cnn", real.n_classes, real.size, seed).eval()
-        network.normalize_by(real.images)
+        network.normalize_by(real)
         for label in range(real.n_classes):
             with torch.no_grad():
                 maps = [

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dqas_lib.core.errors import InputError
+from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.networks import NETWORKS, Architecture, Network, make_network
 from dqas_lib.training.setting import Setting
 
@@ -76,7 +77,7 @@ def test_normalization_is_of_the_training_images():
     network = make_network("small_cnn", 2, 8, seed=0)
     images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     images[:2, ..., 0], images[..., 1], images[..., 2] = 200, 50, np.arange(8)
-    network.normalize_by(images)
+    network.normalize_by(ImageSet(images, np.array([0, 0, 1, 1]), np.arange(4), ("a", "b")))
     np.testing.assert_allclose(network.mean.numpy(), [100, 50, 3.5])
     np.testing.assert_allclose(network.std.numpy(), [100, 1, np.arange(8).std()], rtol=1e-6)  # a flat channel: 1
 

@@ -34,13 +34,13 @@ def test_resnet9_has_its_size(size, parameters, shape):
 
 def test_the_side_grows_when_the_recipe_says(monkeypatch):
     shown = []
-    augment = training.augment
+    crop = training.crop
 
-    def watched(images, picks, *, pad, **options):
-        shown.append((images.shape[1] - 2 * pad, pad))
-        return augment(images, picks, pad=pad, **options)
+    def watched(images, picks, offsets, flips, side):
+        shown.append((side, (images.shape[1] - side) // 2))
+        return crop(images, picks, offsets, flips, side)
 
-    monkeypatch.setattr(training, "augment", watched)
+    monkeypatch.setattr(training, "crop", watched)
     recipe = replace(TINY, steps=10, sides=((0.5, 0.3), (0.75, 0.6)))
     train(noise(16), setting=Setting("small_cnn", recipe))
     assert shown == [(8, 1)] * 3 + [(12, 2)] * 3 + [(16, 2)] * 4

@@ -14,7 +14,7 @@ from dqas_lib.training.features import extract, predict
 from dqas_lib.training.networks import NETWORKS, Architecture, Network, make_network
 from dqas_lib.training.recipes import RECIPES, Recipe, get_recipe, scaled
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import augment, in_bfloat16, train
+from dqas_lib.training.train import crop, draw_view, in_bfloat16, train
 
 SHORT = Recipe("short", steps=40, batch_size=20, lr=0.1, nesterov=True, warmup=0.1, evaluations=4)
 
@@ -94,13 +94,13 @@ def test_augmentation_shifts_pads_with_black_and_mirrors():
     image = torch.arange(1, 17, dtype=torch.uint8).view(1, 4, 4, 1).expand(1, 4, 4, 3)
     padded = torch.nn.functional.pad(image, (0, 0, 1, 1, 1, 1))
     rng = torch.Generator().manual_seed(0)
-    batch = augment(padded, torch.zeros(400, dtype=torch.int64), pad=1, mirror=True, rng=rng)
+    batch = crop(padded, torch.zeros(400, dtype=torch.int64), *draw_view(400, 1, True, rng), 4)
     windows = padded[0, :, :, 0].unfold(0, 4, 1).unfold(1, 4, 1).reshape(9, 4, 4)
     allowed = {tuple(w.flatten().tolist()) for w in torch.cat([windows, windows.flip(2)])}
     seen = {tuple(b.flatten().tolist()) for b in batch[..., 0]}
     assert seen == allowed  # all 9 shifts, each also mirrored, and nothing else
     rng = torch.Generator().manual_seed(0)
-    plain = augment(padded, torch.zeros(200, dtype=torch.int64), pad=1, mirror=False, rng=rng)
+    plain = crop(padded, torch.zeros(200, dtype=torch.int64), *draw_view(200, 1, False, rng), 4)
     assert {tuple(b.flatten().tolist()) for b in plain[..., 0]} == {tuple(w.flatten().tolist()) for w in windows}
 
 
@@ -186,10 +186,9 @@ class TestPairedSeeds:
         """Initial weights, the positions and crops of every batch, the batches themselves."""
         batches = []
 
-        def watched(pixels, picks, **options):
-            before = options["rng"].get_state()
-            batch = augment(pixels, picks, **options)
-            batches.append((picks.clone(), before, batch))
+        def watched(pixels, picks, offsets, flips, side):
+            batch = crop(pixels, picks, offsets, flips, side)
+            batches.append((picks.clone(), torch.cat([*offsets, flips]), batch))
             return batch
 
         weights = {}
@@ -199,7 +198,7 @@ class TestPairedSeeds:
             weights.update({name: value.clone() for name, value in network.state_dict().items()})
             return network
 
-        monkeypatch.setattr(training, "augment", watched)
+        monkeypatch.setattr(training, "crop", watched)
         monkeypatch.setattr(training, "make_network", start)
         train(images, seed=seed, setting=Setting(recipe=replace(SHORT, steps=12)))
         return weights, batches
