@@ -12,8 +12,8 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from dqas_lib.core import __version__
 from dqas_lib.core.checks import a_path
@@ -48,7 +49,11 @@ def default_root() -> Path:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what computed a result, and what its CPU computes with: AVX2, AVX512, bfloat16 ..."""
+    """Versions of what computed a result, what its CPU computes with (AVX2, AVX512, bfloat16 ...), and its GPU."""
+    gpu = {}
+    if torch.cuda.is_available():
+        made = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        gpu = {"gpu": f"{torch.cuda.get_device_name()}, {made}"}
     return {
         "dqas_lib": __version__,
         "python": platform.python_version(),
@@ -56,6 +61,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": metadata.version("torchvision"),
         "cpu": torch.backends.cpu.get_cpu_capability() + (", bfloat16" if native_bfloat16() else ""),
+        **gpu,
     }
 
 
@@ -135,15 +141,31 @@ class Store:
     ) -> dict[str, np.ndarray]:
         """The stored result, or `compute()` stored under these settings.
 
-        A result that was computed but cannot be written (a full disk) is given back all the same, with a warning.
+        Of several processes that want one result, the first computes it and the others wait for it, or for its end. A
+        result that was computed but cannot be written (a full disk) is given back all the same, with a warning.
         """
         stored = self.get(stage, settings, code)
         if stored is not None:
             return stored
-        started = time.perf_counter()
-        result = {name: np.asarray(value) for name, value in compute().items()}
-        try:
-            self.put(stage, settings, result, seconds=time.perf_counter() - started, device=device, code=code)
-        except DataError as error:
-            warnings.warn(f"the result of {stage!r} is not kept: {error}", RuntimeWarning, stacklevel=2)
+        with _claimed(self.path(stage, settings, code)):
+            if (stored := self.get(stage, settings, code)) is not None:
+                return stored
+            started = time.perf_counter()
+            result = {name: np.asarray(value) for name, value in compute().items()}
+            try:
+                self.put(stage, settings, result, seconds=time.perf_counter() - started, device=device, code=code)
+            except DataError as error:
+                warnings.warn(f"the result of {stage!r} is not kept: {error}", RuntimeWarning, stacklevel=3)
         return result
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Compute this result alone; the claim ends with its process. Where nothing can be locked, nothing is claimed."""
+    claim = FileLock(path.with_suffix(".claim"))
+    with ExitStack() as held:
+        with suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(claim)
+            held.callback(Path(claim.lock_file).unlink, missing_ok=True)
+        yield

@@ -34,7 +34,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter for every notebook that has it")
     add("--device", choices=("auto", "cpu", "cuda"), help="instead of the profile's device")
     add("--slots", type=int, help="runs at a time: cores of a CPU, or places on GPUs (default: all cores, all GPUs)")
-    add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster at this address")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="run on this Dask cluster; a worker per GPU, each with its CUDA_VISIBLE_DEVICES",
+    )
     add("--reports", type=Path, metavar="DIR", help="where your own results go (default: reports/own, ignored by git)")
     add("--strict", action="store_true", help="exit status 3 when a value is outside the published interval")
     add(

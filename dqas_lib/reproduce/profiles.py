@@ -160,6 +160,8 @@ def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device
         notebook, base = notebooks[entry.notebook], entry.name or entry.notebook
         needs = _needs(path, base, entry.needs, {name: [run] for name, run in runs.items()} | groups)
         shared = {key: value for key, value in given.defaults.items() if key in notebook.parameters}
+        if device == "cuda" and "DEVICE" in notebook.parameters:  # "auto" would train on the CPU in silence
+            shared = {"DEVICE": device, **shared}
         override = {key: value for key, value in settings.items() if key in notebook.parameters}
         for suffix, point in _points(path, base, entry.grid):
             parameters = {**shared, **entry.parameters, **point, **override}

@@ -93,7 +93,8 @@ def environment(job: Job, attempt: Path) -> dict[str, str]:
     """The environment of a run's processes."""
     private, paths = attempt / "private", [str(job.site.library), os.environ.get("PYTHONPATH", "")]
     gpu = {} if job.gpu is None else {"CUDA_VISIBLE_DEVICES": job.gpu}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    few = "1" if job.site.device == "cpu" else str(min(4, os.cpu_count() or 1))  # a GPU leaves cores to its runs
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), few)
     return {
         **os.environ,
         **threads,
