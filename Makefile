@@ -51,6 +51,9 @@ bench: $(INSTALLED)  ## measure speed on this CPU, some minutes on two cores, in
 bench-gpu: $(INSTALLED)  ## the same on a CUDA device
 	$(RUN) tests/benchmarks/bench_gpu.py $(ARGS)
 
+gpu-kit: $(INSTALLED)  ## pack what a machine with a card and no network needs, into build/gpu-kit
+	$(RUN) tests/benchmarks/gpu_kit.py $(ARGS)
+
 lint: $(INSTALLED)  ## ruff over library, tests and notebooks, mypy over the library
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -63,4 +66,4 @@ lock: $(INSTALLED)  ## resolve pyproject.toml anew into requirements.lock: exact
 clean:  ## remove .venv and cached results; downloads and prepared data sets stay
 	rm -rf $(VENV) data/cache .pytest_cache .ruff_cache
 
-.PHONY: help install reproduce publish lab test test-browser explorers bench bench-gpu lint lock clean
+.PHONY: help install reproduce publish lab test test-browser explorers bench bench-gpu gpu-kit lint lock clean

@@ -43,6 +43,26 @@ def test_the_gpu_half_runs_at_tiny_sizes_on_a_cpu_and_writes_its_table(tmp_path,
     ]
 
 
+def test_a_gpu_half_that_was_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
+    command, tried = ["--tiny", "--device", "cpu", "--reports", str(tmp_path), "--parts", "bins", "training"], []
+
+    def power_cut(pool, images):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench_gpu, "bench_recipe", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            bench_gpu.main(command)
+    left = json.loads((tmp_path / "benchmarks" / "gpu-unfinished.json").read_text())["rows"]
+    assert {entry["part"] for entry in left} == {"Bins"}
+    monkeypatch.setattr(bench_gpu, "recursive_bins_on_device", lambda *given, **options: tried.append(1))
+    assert bench_gpu.main(command) == 0
+    assert not tried
+    found = json.loads((tmp_path / "benchmarks" / "gpu.json").read_text())["rows"]
+    assert [entry for entry in found if entry["part"] == "Bins"] == left
+    assert not (tmp_path / "benchmarks" / "gpu-unfinished.json").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_without_a_cuda_device_the_gpu_half_refuses_in_one_sentence(tmp_path, capsys):
     assert bench_gpu.main(["--reports", str(tmp_path)]) == 2
@@ -97,3 +117,14 @@ def test_a_part_of_the_benchmarks_writes_no_report(tmp_path):
     run = subprocess.run([sys.executable, "-m", "pytest", *chosen], capture_output=True, text=True, check=True)
     assert "only a part of the benchmarks ran: the report was not written" in run.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kit_for_a_card_brings_pinned_packages_and_data_in_parts(tmp_path):
+    import gpu_kit
+
+    (tmp_path / "data.npz").write_bytes(content := bytes(range(256)) * 10_000)
+    made = gpu_kit.parts(tmp_path / "data.npz", tmp_path, 1)
+    assert [path.name for path in made] == ["data.npz.part00", "data.npz.part01", "data.npz.part02"]
+    assert b"".join(path.read_bytes() for path in made) == content
+    names = gpu_kit.wheels((REPOSITORY / "requirements.lock").read_text())
+    assert [name.split("==")[0] for name in names] == list(gpu_kit.BROUGHT)

@@ -43,15 +43,20 @@ TRAINING_COST = (
 
 
 class Bench:
-    """A run: where, how large, and the rows so far."""
+    """A run: where, how large, and the rows so far, which are saved one by one: a run that is cut off goes on."""
 
-    def __init__(self, device: torch.device, tiny: bool) -> None:
-        self.device, self.tiny, self.rows = device, tiny, []
+    def __init__(self, device: torch.device, tiny: bool, rows=(), keep=lambda rows: None) -> None:
+        self.device, self.tiny, self.rows, self.keep = device, tiny, list(rows), keep
 
     def leave(self, *rows: Row) -> None:
         for entry in rows:
             print(f"{entry.part}: {entry.what}: {entry.measured} {entry.wanted}", flush=True)
         self.rows.extend(rows)
+        self.keep(self.rows)
+
+    def has(self, part: str, what: str) -> bool:
+        """Whether a row of this beginning was left before."""
+        return any(entry.part == part and entry.what.startswith(what) for entry in self.rows)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -87,6 +92,9 @@ def bench_bins(pool: Bench) -> None:
     if pool.tiny:
         sets, large = [("tiny", 3, 60, 16, 60.0)], (300, 8)
     for name, n_classes, n, d, limit in sets:
+        what = f"10 bins of {n_classes} x {n:,}, d = {d} ({name}), features on the device"
+        if pool.has("Bins", what):
+            continue
         features = np.concatenate([class_features(n, d, label) for label in range(n_classes)])
         labels = np.repeat(np.arange(n_classes), n)
         there = torch.from_numpy(features).to(pool.device)
@@ -97,11 +105,12 @@ def bench_bins(pool: Bench) -> None:
         seconds, (numbers, ranks) = pool.seconds(cut)
         on_cpu, expected = seconds_of(lambda f=features, labels=labels: make_bins(f, labels, 10))
         same = float(np.mean((numbers == expected.bin) & (ranks == expected.rank)))
-        what = f"10 bins of {n_classes} x {n:,}, d = {d} ({name}), features on the device"
         pool.judged("Bins", what, seconds, limit)
         part = f"images of it with the bin and rank that the CPU gives (which took {time_text(on_cpu)})"
         pool.leave(row("Bins", part, f"{100 * same:.2f} %", 100 * same, at_least=100, unit=" %"))
     n, d = large
+    if pool.has("Bins", "10 bins of one class"):
+        return
     features = torch.from_numpy(class_features(n, d, 0)).to(pool.device)
 
     def cut_large():
@@ -189,12 +198,15 @@ def prepared(step: Step, how: str):
 
 def bench_training(pool: Bench) -> None:
     ways = ["eager", "compiled", "CUDA graph", "compiled, CUDA graph"] if pool.device.type == "cuda" else ["eager"]
-    batches = (4,) if pool.tiny else (16, 128, 512, 1024)
+    batches = (4,) if pool.tiny else (128, 256, 16, 512, 1024)  # what recipes use comes first
     network = "small_cnn" if pool.tiny else "ResNet-18"
-    best: tuple[float, str] = (0.0, "")
     for batch in batches:
         for padded in (False, True):
             for how in ways:
+                stem = "stem padded to 8 channels" if padded else "stem of 3 channels"
+                what = f"{network}, batch {batch}, {stem}, {how}"
+                if pool.has("Training", what):
+                    continue
                 if "compiled" in how:
                     torch._dynamo.reset()
                 cold, step = seconds_of(lambda b=batch, p=padded, h=how: prepared(Step(pool, b, padded=p), h))
@@ -208,22 +220,23 @@ def bench_training(pool: Bench) -> None:
                 seconds, _ = pool.seconds(many, repeats=2)
                 speed = times * batch / seconds
                 share = speed * TRAINING_COST / PEAK
-                stem = "stem padded to 8 channels" if padded else "stem of 3 channels"
-                what = f"{network}, batch {batch}, {stem}, {how}"
                 cold_text = f"; cold start {time_text(cold + first)}"
                 shown = f"{speed:,.0f} images/s" + ("" if pool.tiny else f", {100 * share:.1f} % of peak") + cold_text
                 pool.leave(row("Training", what, shown, speed))
-                best = max(best, (share, what))
                 del step
-    if not pool.tiny:
-        what = f"share of {PEAK / 1e12:.0f} TFLOP/s by the fastest: {best[1]}"
-        pool.leave(row("Training", what, f"{100 * best[0]:.1f} %", 100 * best[0], at_least=25, unit=" % (aim 40 %)"))
+    if not pool.tiny and not pool.has("Training", "share of"):
+        best = max((entry for entry in pool.rows if entry.what.startswith(network)), key=lambda entry: entry.value)
+        share = 100 * best.value * TRAINING_COST / PEAK
+        what = f"share of {PEAK / 1e12:.0f} TFLOP/s by the fastest: {best.what}"
+        pool.leave(row("Training", what, f"{share:.1f} %", share, at_least=25, unit=" % (aim 40 %)"))
     bench_together(pool)
 
 
 def bench_together(pool: Bench) -> None:
     """k small trainings at once, a CUDA stream each, against one: what a GPU that one cannot fill still has."""
     batch, times = (4, 2) if pool.tiny else (16, 300)
+    if pool.has("Training", f"{2 if pool.tiny else 8} at once"):
+        return
     alone = 0.0
     for k in (1, 2) if pool.tiny else (1, 2, 4, 8):
         steps = [Step(pool, batch, padded=True, seed=seed) for seed in range(k)]
@@ -253,7 +266,9 @@ def bench_together(pool: Bench) -> None:
 
 def bench_recipe(pool: Bench, images: ImageSet) -> None:
     """`train` as users call it."""
-    network, batch, steps = ("small_cnn", 4, 3) if pool.tiny else ("resnet18", 128, 400)
+    network, batch, steps = ("small_cnn", 4, 3) if pool.tiny else ("resnet18", 256, 400)
+    if pool.has("Training", "`train` as it stands"):
+        return
     recipe = Recipe("pool", steps=steps, batch_size=batch)
     for _ in range(2):
         found = train(images, seed=0, setting=Setting(network=network, recipe=recipe, device=str(pool.device)))
@@ -270,6 +285,8 @@ def bench_recipe(pool: Bench, images: ImageSet) -> None:
 
 
 def bench_patchify(pool: Bench, images: ImageSet) -> None:
+    if pool.has("Patchify", "one image at a time"):
+        return
     network_name = "small_cnn" if pool.tiny else "resnet18"
     network = make_network(network_name, images.n_classes, images.size, 0)
     network.normalize_by(images)
@@ -304,6 +321,9 @@ def bench_patchify(pool: Bench, images: ImageSet) -> None:
 def bench_dqas(pool: Bench) -> None:
     from stages import run
 
+    if pool.has("DQAS end to end", "all stages"):
+        return
+    pool.rows[:] = [entry for entry in pool.rows if entry.part != "DQAS end to end"]
     found = {}
     if pool.tiny:
         short, coder = scaled("quick", 0.1), replace(AUTOENCODERS["quick"], name="tiny", steps=20)
@@ -323,7 +343,7 @@ PARTS = {"bins": "Bins", "training": "Training", "patchify": "Patchify", "dqas":
 
 
 def earlier(path: Path, card: str, again: set[str]) -> list[Row]:
-    """Rows of the last run on such a card, of the parts that were not run again now."""
+    """Rows that a run on such a card left, but for these parts."""
     found = json.loads(path.read_text()) if path.is_file() else None
     if found is None or not found["machine"].startswith(card) or found["versions"] != versions():
         return []
@@ -348,34 +368,39 @@ def main(arguments: list[str] | None = None) -> int:
         print("without a CUDA device only --tiny can be run.", file=sys.stderr)
         return 2
     started = time.perf_counter()
-    pool = Bench(device, options.tiny)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU (a dry run)"
     driver = f", CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if device.type == "cuda" else ""
     machine = f"{card}{driver}; host: {processor()}"
     print(machine, flush=True)
-    images = load_images("digits" if options.tiny else "cifar10").train
-    work = {
-        "bins": lambda: bench_bins(pool),
-        "training": lambda: (bench_recipe(pool, images), bench_training(pool)),
-        "patchify": lambda: bench_patchify(pool, images.take(np.arange(60)) if options.tiny else images),
-        "dqas": lambda: bench_dqas(pool),
-    }
-    for name in options.parts:
-        work[name]()
     given = sys.argv[1:] if arguments is None else arguments
     command = "make bench-gpu" + (f" ARGS='{' '.join(given)}'" if given else "")
     folder = options.reports
     if options.tiny and folder.resolve() == (REPOSITORY / "reports").resolve():
         folder = Path(tempfile.mkdtemp())
-    kept = earlier(folder / "benchmarks" / "gpu.json", card, {PARTS[name] for name in options.parts})
-    order = list(PARTS.values())
-    save(
-        folder / "benchmarks" / "gpu.json",
-        sorted(pool.rows + kept, key=lambda entry: order.index(entry.part)),
-        command=command,
-        machine=machine,
-        seconds=time.perf_counter() - started,
-    )
+    order, final = list(PARTS.values()), folder / "benchmarks" / "gpu.json"
+    unfinished = final.with_name("gpu-unfinished.json")
+
+    def keep(rows: list[Row], path: Path = unfinished) -> None:
+        rows = sorted(rows, key=lambda entry: order.index(entry.part))
+        save(path, rows, command=command, machine=machine, seconds=time.perf_counter() - started)
+
+    pool = Bench(device, options.tiny, earlier(unfinished, card, set()), keep)
+
+    def images() -> ImageSet:  # loaded when the first part asks for them
+        found = load_images("digits" if options.tiny else "cifar10").train
+        return found.take(np.arange(60)) if options.tiny else found
+
+    work = {
+        "bins": lambda: bench_bins(pool),
+        "training": lambda: (bench_recipe(pool, images()), bench_training(pool)),
+        "patchify": lambda: bench_patchify(pool, images()),
+        "dqas": lambda: bench_dqas(pool),
+    }
+    for name in options.parts:
+        work[name]()
+    measured_now = {entry.part for entry in pool.rows}
+    keep(pool.rows + earlier(final, card, measured_now), final)
+    unfinished.unlink(missing_ok=True)
     print(f"wrote {write(folder)}")
     return 0
 
