@@ -2,15 +2,26 @@
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, overload
 
 import numpy as np
 
-from dqas_lib.compressed.write import save_compressed
-from dqas_lib.core.checks import check_ratio, one_of
+from dqas_lib.compressed.byte_budget import (
+    TooFewBytes,
+    best_number,
+    bytes_asked,
+    bytes_at,
+    fill,
+    reference_bytes,
+    storage_law,
+)
+from dqas_lib.compressed.codecs import SHEETS, Codec, Sheet, lossy_codec
+from dqas_lib.compressed.write import blackened, contents, decoded, lossy_sheets, save_compressed
+from dqas_lib.core.checks import check_ratio, of_kind, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.data.image_set import ImageSet
@@ -24,6 +35,7 @@ from dqas_lib.training.setting import Setting
 
 ORDERS = ("none", "first", "last")
 RATIO_KINDS = ("image", "stored")
+MANIFEST_SETTINGS = 1_500  # bytes that settings take in a manifest, about: for the choice of how many images
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +51,7 @@ class Selection:
         trace: The method's own arrays over the pool, for notebooks and explorers.
         kept: (B, G) bool, True where a patch is kept; None when no patch was dropped, and so is `autoencoder`.
         autoencoder: What reconstructed the other patches.
+        sheets: The lossy sheets that `images` were decoded from; None: the set is saved in lossless ones.
     """
 
     images: ImageSet
@@ -51,6 +64,7 @@ class Selection:
     ratio_kind: str = "image"
     kept: np.ndarray | None = field(default=None, repr=False)
     autoencoder: Autoencoder | None = field(default=None, repr=False)
+    sheets: Sequence[Sheet] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,15 +89,31 @@ class Selection:
         """Image ratio x fraction of patches kept."""
         return self.image_ratio * (1.0 if self.kept is None else float(self.kept.mean()))
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the manifest says of how the images were selected."""
+        ratios = ("ratio", "ratio_kind", "image_ratio", "stored_ratio")
+        return {**self.settings, **{name: getattr(self, name) for name in ratios}}
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the compressed set on disk: sheets, masks, labels, ids, autoencoder and manifest."""
+        parts = contents(self.images, self.kept, self.autoencoder, self.described, self.sheets)
+        return sum(len(content) for _, content in parts)
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the compressed set, to be opened by `open_compressed`; gives its folder.
 
         InputError when the path exists, unless it is a compressed set and `overwrite` is given.
         """
-        ratios = ("ratio", "ratio_kind", "image_ratio", "stored_ratio")
-        settings = {**self.settings, **{name: getattr(self, name) for name in ratios}}
         return save_compressed(
-            path, self.images, kept=self.kept, autoencoder=self.autoencoder, settings=settings, overwrite=overwrite
+            path,
+            self.images,
+            kept=self.kept,
+            autoencoder=self.autoencoder,
+            settings=self.described,
+            sheets=self.sheets,
+            overwrite=overwrite,
         )
 
     def save_indices(self, path: str | Path, pool: ImageSet | None = None) -> Path:
@@ -107,13 +137,21 @@ def quantize(images: ImageSet, ratio: float, **options: Any) -> Selection: ...
 
 
 @overload
+def quantize(images: ImageSet, ratio: None = None, *, bytes: int | str, **options: Any) -> Selection: ...
+
+
+@overload
 def quantize(images: ImageSet, ratio: Sequence[float], **options: Any) -> list[Selection]: ...
 
 
 def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what, the options stand here alone
     images: ImageSet,
-    ratio: float | Sequence[float],
+    ratio: float | Sequence[float] | None = None,
     *,
+    bytes: int | str | None = None,
+    codec: str | Codec = "auto",
+    n_images: int | None = None,
+    quality: int | None = None,
     method: str | Method = "dqas",
     seed: int = 0,
     setting: Setting | None = None,
@@ -129,6 +167,12 @@ def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what,
     Args:
         images: N images to select from.
         ratio: In (0, 1], of the kind `ratio_kind`. Several ratios share all the work they can, and give a list.
+        bytes: In place of a ratio: what the compressed set may take on disk, all its files counted; a whole number,
+            "12 MB", or "10%" of the images in lossless sheets (of a folder: of its own files as they lie there) [ours].
+        codec: Of a budget in bytes: "auto" (AVIF, or WebP where Pillow has no AVIF), "avif", "webp", "lossless", or a
+            `compressed.codecs.Codec`.
+        n_images, quality: Of a budget in bytes: forced. Neither: both by the storage law, whose pilots are nine
+            trainings by the setting's recipe (`compressed.byte_budget`); one: as much of the other as fits.
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
@@ -147,6 +191,27 @@ def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what,
     Raises:
         InputError: For an argument that cannot be used, before any work; for a method that gives something else.
     """
+    if bytes is not None:
+        if ratio is not None:
+            raise InputError(f"give a ratio or bytes, not both; got {ratio!r} and {bytes!r}")
+
+        def take(n: int) -> Selection:
+            return quantize(
+                images,
+                n / len(images),
+                method=method,
+                seed=seed,
+                setting=setting,
+                patchify=patchify or "none",
+                theta=theta,
+                drop=drop,
+                patch_size=patch_size,
+                autoencoder=autoencoder,
+            )
+
+        return _within(bytes, images, take, codec, n_images, quality, setting or Setting())
+    if n_images is not None or quality is not None or codec != "auto":
+        raise InputError("codec, n_images and quality belong to a budget in bytes: give bytes")
     several = isinstance(ratio, Sequence | np.ndarray) and not isinstance(ratio, str)
     ratios: list[Any] = list(cast(Any, ratio)) if several else [ratio]
     if several and not ratios:
@@ -190,6 +255,108 @@ def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what,
             )
         )
     return selections if several else selections[0]
+
+
+def _within(
+    asked: int | str,
+    images: ImageSet,
+    take: Callable[[int], Selection],
+    codec: str | Codec,
+    n_images: int | None,
+    quality: int | None,
+    setting: Setting,
+) -> Selection:
+    """A selection whose compressed set takes at most the bytes asked, and at most 1 % less; `take` selects n images."""
+    most = len(of_kind("images", images, ImageSet, "give the part of a data set to select from, such as its train"))
+    codec = codec if isinstance(codec, Codec) else lossy_codec(codec)
+    if quality is not None:
+        if codec.quality is None:
+            raise InputError(f"a lossless codec has no quality; got {quality!r}: give another codec")
+        codec = replace(codec, quality=quality)
+    if n_images is not None:
+        whole_number("n_images", n_images, 1, most)
+    n_bytes = bytes_asked(asked, lambda: reference_bytes(images, setting)[0])
+    note = {"asked": n_bytes, "as": str(asked), "codec": codec.format}
+
+    def build(n: int, level: Codec | None) -> Selection:
+        """N images in this codec; None: at the quality that fills the bytes."""
+        chosen = take(n)
+        chosen = replace(chosen, settings={**chosen.settings, "bytes": note})
+        if level is not None and level.quality is None:
+            return chosen
+        if level is not None:
+            sheets = lossy_sheets(chosen.images, level, chosen.kept)
+        else:
+
+            def sized(_: ImageSet, sheets: Sequence[Sheet] | None) -> int:
+                return replace(chosen, sheets=sheets).total_bytes
+
+            sheets = fill(chosen.images, blackened(chosen.images, chosen.kept), codec, n_bytes, sized)
+        back = decoded(chosen.images, sheets, chosen.kept, chosen.autoencoder)
+        return replace(chosen, images=back, sheets=sheets)
+
+    everything = n_images if n_images is not None else most
+    if quality is None and n_bytes >= 0.8 * everything * bytes_at(images.images, SHEETS, None):
+        whole = build(everything, SHEETS)
+        if whole.total_bytes <= n_bytes:
+            return _said(whole, n_bytes, "lossless")
+    if codec.quality is None or quality is not None:
+        if n_images is None:
+            return _said(_as_many_as_fit(lambda n: build(n, codec), n_bytes, most), n_bytes, codec.label)
+        forced = build(n_images, codec)
+        if forced.total_bytes > n_bytes:
+            taken = f"{n_images:,} images, {codec.label}, take {forced.total_bytes:,} bytes, more than {n_bytes:,}"
+            raise InputError(f"{taken}: force one of n_images and quality only")
+        return _said(forced, n_bytes, codec.label)
+    if n_images is None:
+        law = storage_law(images, codec, 0, setting)  # one law for every seed of the selection
+        one, all_ = (
+            sum(len(content) for _, content in contents(part, None, None, None, []))
+            for part in (images.take(np.arange(1)), images)
+        )
+        each, ends = (all_ - one) / max(most - 1, 1), (bytes_at(images.images, codec, q) for q in (10, 95))
+        n_images = best_number(law, n_bytes, one + MANIFEST_SETTINGS, each, (next(ends), next(ends)), most)
+    return _said(build(n_images, None), n_bytes, codec.format)
+
+
+def _as_many_as_fit(build: Callable[[int], Selection], n_bytes: int, most: int) -> Selection:
+    """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does."""
+    best, low, low_bytes, high, high_bytes = build(1), 1, 0, most + 1, None
+    low_bytes = best.total_bytes
+    if low_bytes > n_bytes:
+        raise TooFewBytes(f"{n_bytes:,} bytes are too few: the smallest set, one image, takes {low_bytes:,}; give more")
+    n = min(most, 2 + round(n_bytes / most))
+    for _ in range(25):
+        n = min(max(n, low + 1), high - 1)
+        if n <= low or low_bytes >= 0.99 * n_bytes:
+            break
+        trial = build(n)
+        if (taken := trial.total_bytes) <= n_bytes:
+            best, low, low_bytes = trial, n, taken
+        else:
+            high, high_bytes = n, taken
+        slope = (taken - low_bytes) / (n - low) if n != low else low_bytes / low
+        if high_bytes is not None:
+            slope = (high_bytes - low_bytes) / (high - low)
+        n = low + round((0.996 * n_bytes - low_bytes) / max(slope, 1e-9))
+    for n in range(high + 1, min(high + 13, most + 1)):  # one image more moves a small sheet's bytes up or down
+        if low_bytes >= 0.99 * n_bytes:
+            break
+        if low_bytes < (taken := (trial := build(n)).total_bytes) <= n_bytes:
+            best, low_bytes = trial, taken
+    return best
+
+
+def _said(selection: Selection, n_bytes: int, how: str) -> Selection:
+    """The selection, with a warning when it leaves bytes unused or takes more than its original files did."""
+    taken, each = selection.total_bytes, selection.images.provenance.get("bytes_per_image")
+    if taken < 0.99 * n_bytes:
+        what = f"{len(selection):,} images, {how}, take {taken:,} of the {n_bytes:,} bytes and leave the rest unused"
+        warnings.warn(what, stacklevel=4)
+    if each and taken > each * len(selection):
+        originals = f"the {round(each * len(selection)):,} that the original files of these images take"
+        warnings.warn(f"the set takes {taken:,} bytes, more than {originals}", stacklevel=4)
+    return selection
 
 
 def order_of(method: Any) -> str:

@@ -90,7 +90,9 @@ class DataReport:
 
     def provenance(self) -> dict[str, Any]:
         """Where the images came from, as plain JSON values: for the manifest of what is made of them."""
+        sizes = [(self.path / file).stat().st_size for file in self.files[self.used & ~self.test]]
         return {
+            "bytes_per_image": sum(sizes) / max(len(sizes), 1),  # of the training files as they lie there
             "source": "folder",
             "folder": self.path.name,
             "contents": self.key,
