@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dqas_lib.bins.bins import Bins, make_bins
+from dqas_lib.core.checks import check_fields
 from dqas_lib.core.digests import canonical, is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive
@@ -58,6 +59,8 @@ class Pool:
     made: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_fields(self.setting)
         check_seed(self.seed)
         object.__setattr__(self, "setting", self.setting.suited_to(self.images))
         for name, values in (self.given or {}).items():

@@ -21,7 +21,7 @@ from dqas_lib.compressed.byte_budget import (
 )
 from dqas_lib.compressed.codecs import SHEETS, Codec, Sheet, lossy_codec
 from dqas_lib.compressed.write import blackened, contents, decoded, lossy_sheets, save_compressed
-from dqas_lib.core.checks import check_ratio, of_kind, one_of, whole_number
+from dqas_lib.core.checks import a_path, check_ratio, kinds, of_kind, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.data.image_set import ImageSet
@@ -116,6 +116,7 @@ class Selection:
             overwrite=overwrite,
         )
 
+    @kinds
     def save_indices(self, path: str | Path, pool: ImageSet | None = None) -> Path:
         """Write (B,) int64 positions as .npy, the index file that DQ's and DeepCore's loaders take; gives its path.
 
@@ -126,7 +127,7 @@ class Selection:
         if pool is None and self.ids.dtype.kind not in "iu":
             raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images selected from")
         positions = self.ids if pool is None else pool.positions(self.ids)
-        buffer, path = io.BytesIO(), Path(path)
+        buffer, path = io.BytesIO(), a_path("path", path)
         np.save(buffer, positions.astype(np.int64), allow_pickle=False)
         write_atomically(path, buffer.getvalue())
         return path
@@ -144,6 +145,7 @@ def quantize(images: ImageSet, ratio: None = None, *, bytes: int | str, **option
 def quantize(images: ImageSet, ratio: Sequence[float], **options: Any) -> list[Selection]: ...
 
 
+@kinds
 def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what, the options stand here alone
     images: ImageSet,
     ratio: float | Sequence[float] | None = None,
@@ -364,6 +366,7 @@ def order_of(method: Any) -> str:
     return str(getattr(method, "patchify", "none"))
 
 
+@kinds
 def patchify(
     images: ImageSet,
     *,

@@ -14,6 +14,7 @@ import numpy as np
 from dqas_lib.active.kernel import Kernel
 from dqas_lib.active.ridge import Ridge
 from dqas_lib.active.round import Estimate, Estimator, View
+from dqas_lib.core.checks import number
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import generator
 from dqas_lib.training.probabilities import log_softmax, margin, true_class_margin
@@ -83,6 +84,9 @@ class Retrain:
     name: ClassVar[str] = "retrain"
     classes_only: ClassVar[bool] = True
     delta: float = 0.5
+
+    def __post_init__(self) -> None:
+        number("Retrain: delta", self.delta, 0, 1, ends="(]")
 
     def __call__(self, view: View) -> Estimate:
         """See `Estimator`."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from dqas_lib.active.round import Estimate, View
+from dqas_lib.core.checks import check_fields, number
 from dqas_lib.training.features import unit_rows
 
 _BLOCK = 2048  # candidates looked at together
@@ -26,6 +27,12 @@ class Kernel:
     name: ClassVar[str] = "kernel"
     widths: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     best: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for width in self.widths or (0.0,):
+            number(f"Kernel: each width of {self.widths}", width, 0, ends="()")
+        number("Kernel: best", self.best, 0, 1, ends="(]")
 
     def __call__(self, view: View) -> Estimate:
         """See `Estimator`."""

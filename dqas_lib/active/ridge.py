@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from dqas_lib.active.round import Estimate, View
+from dqas_lib.core.checks import check_fields, number, whole_number
 from dqas_lib.core.seeds import generator
 from dqas_lib.training.probabilities import class_means
 
@@ -26,6 +27,13 @@ class Ridge:
     chunk: int = 8
     repeats: int = 4
     penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for penalty in self.penalties or (0.0,):
+            number(f"Ridge: each penalty of {self.penalties}", penalty, 0, ends="()")
+        for name in ("chunk", "repeats"):
+            whole_number(f"Ridge: {name}", getattr(self, name))
 
     def __call__(self, view: View) -> Estimate:
         """See `Estimator`."""

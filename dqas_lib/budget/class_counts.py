@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from dqas_lib.core.checks import number
+from dqas_lib.core.checks import kinds, number
 from dqas_lib.core.errors import InputError
 
 Bounds = np.ndarray | None
 
 
+@kinds
 def largest_remainder(shares: np.ndarray, total: int, caps: Bounds = None, floors: Bounds = None) -> np.ndarray:
     """(C,) whole numbers proportional to `shares` that sum to `total` exactly, within floors and caps.
 
@@ -54,6 +55,7 @@ def _proportional(shares: np.ndarray, total: int, floors: np.ndarray, caps: np.n
     return np.clip(np.interp(total, sums, points) * shares, floors, caps)
 
 
+@kinds
 def power_law_counts(
     a: np.ndarray, b: np.ndarray, total: int, *, caps: Bounds = None, floors: Bounds = None, shrink: float = 0.0
 ) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dqas_lib.budget.class_counts import power_law_counts
 from dqas_lib.budget.sensitivity import fit_curves
-from dqas_lib.core.checks import number, whole_number
+from dqas_lib.core.checks import check_fields, number, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.training.probabilities import shrunk
 
@@ -59,6 +59,7 @@ class Curves:
     learner_scale: float = 0.25
 
     def __post_init__(self) -> None:
+        check_fields(self)
         name, least = type(self).__name__, 1 if isinstance(self, ByError) else 2
         if len(set(self.ratios)) < least or not all(0 < ratio <= 1 for ratio in self.ratios):
             raise InputError(f"{name}: ratios are at least {least} different ratios in (0, 1]; got {self.ratios!r}")

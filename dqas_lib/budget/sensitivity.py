@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dqas_lib.core.checks import kinds
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import generator
 
@@ -82,6 +83,7 @@ class ClassCurves:
         return (interval.low > 0).astype(np.int64) - (interval.high < 0)
 
 
+@kinds
 def fit_curves(
     sizes: np.ndarray, errors: np.ndarray, *, shared_exponent: bool = True, n_copies: int = 200, seed: int = 0
 ) -> ClassCurves:
@@ -100,7 +102,7 @@ def fit_curves(
     if errors.ndim != 3 or errors.shape[1:] != sizes.shape or not len(errors):
         raise InputError(f"errors must be (seeds, ratios, classes) for sizes {sizes.shape}; got {errors.shape}")
     if len(np.unique(sizes.sum(axis=1))) < 2:
-        raise InputError("a learning curve needs at least two different sizes")
+        raise InputError(f"a learning curve needs at least two different sizes; got {sizes.tolist()}")
     if not np.isfinite(errors).all():
         raise InputError(f"{(~np.isfinite(errors)).sum()} errors are NaN or infinite: a class lacks validation images")
     picks = generator(seed, "bootstrap of curves").integers(len(errors), size=(n_copies, len(errors)))

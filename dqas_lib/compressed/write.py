@@ -33,7 +33,8 @@ from dqas_lib.compressed.codecs import (
     to_sheet,
 )
 from dqas_lib.compressed.manifest import FORMAT, MANIFEST, VERSION, dump, entry_of, refuse_foreign_files
-from dqas_lib.core.checks import a_path, of_kind
+from dqas_lib.core.checks import a_path, kinds
+from dqas_lib.core.digests import canonical
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import npy_bytes, refused_writes, whole_folder, write_atomically, writing_folder
 from dqas_lib.data.image_set import ImageSet
@@ -42,6 +43,7 @@ from dqas_lib.patches.masks import pixel_mask
 from dqas_lib.patches.reconstruct import check_fit, reconstruct
 
 
+@kinds
 def save_compressed(
     path: str | Path,
     images: ImageSet,
@@ -66,7 +68,7 @@ def save_compressed(
         sheets: The lossy sheets of these images (`lossy_sheets`), when they are coded already and images decoded.
     """
     path = a_path("path", path)
-    of_kind("images", images, ImageSet, "give the part of a data set that is to be saved, such as its train")
+    canonical(settings or {})
     with refused_writes(path):
         if (old := whole_folder(path)) != path:
             os.rename(old, path)

@@ -1,16 +1,20 @@
 """Checks of what callers give: one sentence that names the value given and what was expected."""
 
 import difflib
+import functools
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from dqas_lib.core.errors import InputError
 
-Kind = TypeVar("Kind")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -58,15 +62,63 @@ def nearest(value: object, known: Iterable[str]) -> str:
     return f" (did you mean {names[near[0]]!r}?)" if near else ""
 
 
-def of_kind(what: str, value: Any, kind: type[Kind], hint: str) -> Kind:
-    """The value, when it is an instance of this class; else InputError, which ends in `hint`: the way out."""
-    if not isinstance(value, kind):
-        raise InputError(f"{what} must be {_named(kind)}; got {_named(type(value))}: {hint}")
-    return value
+def kinds(function: Function) -> Function:
+    """Decorator: InputError for an argument of another kind than annotated.
+
+    NumPy's numbers count as numbers, a list as a tuple or an array; True and False are no numbers.
+    """
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        _check(function, {**dict(zip(names, args, strict=False)), **options})
+        return function(*args, **options)
+
+    return cast(Function, checked)
 
 
-def _named(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOaeio' else 'a'} {kind.__name__}"
+def check_fields(item: Any) -> None:
+    """The check of `kinds` for the fields of a dataclass, in its __post_init__."""
+    _check(type(item), {part.name: getattr(item, part.name) for part in fields(item) if part.init})
+
+
+_hints = functools.cache(get_type_hints)
+
+
+def _check(where: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not _fits(value, hint := _hints(where).get(name, Any)):
+            part = " (give its train)" * _fits(getattr(value, "train", None), hint)
+            got = f"{str(value)[:200]!r}, of kind {type(value).__name__}{part}"
+            raise InputError(f"{where.__qualname__}: {name} must be {_said(hint)}; got {got}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    outer, inner = get_origin(hint) or hint, get_args(hint)
+    if outer in (Union, UnionType):
+        return any(_fits(value, part) for part in inner)
+    if outer in (tuple, Sequence) or getattr(outer, "__name__", "") == "ndarray":
+        several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
+        if outer not in (tuple, Sequence):  # an array, or what makes one of numbers
+            return several and not any(isinstance(part, str) for part in value)
+        return several and (not inner or all(_fits(part, inner[0]) for part in value))
+    if outer in (int, float, bool):
+        is_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too
+        return is_bool if outer is bool else isinstance(value, Real if outer is float else Integral) and not is_bool
+    try:
+        return isinstance(value, outer)
+    except TypeError:  # Any, or a protocol that nobody can check
+        return True
+
+
+def _said(hint: Any) -> str:
+    outer, inner = get_origin(hint) or hint, get_args(hint)
+    if outer in (Union, UnionType):
+        return " or ".join(map(_said, inner))
+    if outer in (tuple, Sequence):
+        return f"several ({_said(inner[0])} each)"
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
+    return words.get(outer) or getattr(outer, "__name__", str(outer))
 
 
 def a_path(what: str, value: Any, remedy: str = "give another path") -> Path:

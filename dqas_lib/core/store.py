@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock
 
 from dqas_lib.core import __version__
-from dqas_lib.core.checks import a_path
+from dqas_lib.core.checks import a_path, kinds
 from dqas_lib.core.devices import native_bfloat16
 from dqas_lib.core.digests import canonical, digest, digest_of
 from dqas_lib.core.errors import DataError, InputError
@@ -88,6 +88,7 @@ class Store:
         """The 20-digit key of a result."""
         return digest(stage, canonical(settings), digest_of(*code))
 
+    @kinds
     def path(self, stage: str, settings: Settings, code: Code = ()) -> Path:
         """The .npz of a result, whether it is there or not; InputError for a stage that is no plain name."""
         if not STAGE.fullmatch(stage):
@@ -111,6 +112,7 @@ class Store:
                 return arrays, provenance
         return None, None
 
+    @kinds
     def put(
         self, stage: str, settings: Settings, result: Result, *, seconds: float, device: str = "cpu", code: Code = ()
     ) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from dqas_lib.core.checks import a_path, of_kind
+from dqas_lib.core.checks import a_path, kinds
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import refused_writes, writing_folder
 from dqas_lib.data.image_set import ImageSet
@@ -16,6 +16,7 @@ from dqas_lib.data.image_set import ImageSet
 TABLE = "images.csv"
 
 
+@kinds
 def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False) -> Path:
     """Write <path>/<class>/<name>.png, lossless, and <path>/images.csv with columns file, class, label, id.
 
@@ -23,7 +24,6 @@ def export_folder(images: ImageSet, path: str | Path, *, progress: bool = False)
     kept of the name; files are named by id, or by place and id where ids are texts. The folder is complete when it
     appears. Gives its path. InputError when it exists, DataError when it cannot be written.
     """
-    of_kind("images", images, ImageSet, "give the part of a data set that is to be written, such as its train")
     path = a_path("path", path)
     if os.path.lexists(path):
         raise InputError(f"{path} exists already: give another path")

@@ -64,7 +64,7 @@ class ImageSet:
         ids = ids if ids.dtype.kind == "U" else ids.astype(np.int64, copy=False)
         order = np.argsort(ids, kind="stable")
         if np.any(ids[order][1:] == ids[order][:-1]):
-            raise InputError("ids must be unique: the same id names two images")
+            raise InputError(f"ids must be unique; got {ids[order][1:][ids[order][1:] == ids[order][:-1]][0]!r} twice")
         checked = {"labels": labels.astype(np.int64, copy=False), "ids": ids, "class_names": tuple(map(str, names))}
         for field_name, value in {**checked, "mirror": bool(self.mirror), "_order": order}.items():
             object.__setattr__(self, field_name, value)
@@ -157,7 +157,9 @@ def _plain(what: str, values: Any, kinds: str) -> np.ndarray:
         array = array.astype(array.dtype if array.dtype.kind in kinds else np.int64)
     if array.dtype.kind not in kinds:
         texts = " or strings" if "U" in kinds else ""
-        raise InputError(f"{what} must be whole numbers{texts}, one per image; got {array.shape} {array.dtype}")
+        raise InputError(
+            f"{what} must be whole numbers{texts}, one per image; got {array.shape} {array.dtype}: {str(values)[:60]}"
+        )
     return array
 
 

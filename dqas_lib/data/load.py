@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import dqas_lib.data.official  # noqa: F401 - registers its data sets
-from dqas_lib.core.checks import a_path, nearest, one_of, whole_number
+from dqas_lib.core.checks import a_path, kinds, nearest, one_of, whole_number
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import default_root
 from dqas_lib.data.data_report import DataReport
@@ -107,6 +107,7 @@ def _folder(look: Callable[[], DataReport], on_error: str, mirror: bool) -> Data
     return DataSet(data.name, *parts)
 
 
+@kinds
 def limited(data: DataSet, per_class: int) -> DataSet:
     """The data set with only the first `per_class` training images of each class, by id; 0 keeps all.
 

@@ -2,22 +2,24 @@
 
 import numpy as np
 
+from dqas_lib.core.checks import kinds, number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import generator
 from dqas_lib.data.image_set import DataSet, ImageSet
 
 
+@kinds
 def long_tailed_counts(n_classes: int, largest: int, factor: float) -> np.ndarray:
     """(C,) images of each class: largest * factor^(-c / (C - 1)), rounded, at least 1 [Cui et al., CVPR 2019].
 
     factor: The imbalance factor, the largest class's size over the smallest's, >= 1.
     """
-    if not np.isfinite(factor) or factor < 1:
-        raise InputError(f"the imbalance factor (largest class / smallest class) must be at least 1; got {factor!r}")
+    number("the imbalance factor (largest class / smallest class)", factor, 1)
     places = np.arange(n_classes) / max(n_classes - 1, 1)
     return np.maximum(np.round(largest * float(factor) ** -places), 1).astype(np.int64)
 
 
+@kinds
 def long_tailed(images: ImageSet, factor: float, seed: int = 0) -> ImageSet:
     """A long-tailed version: class sizes fall exponentially, by `factor` from the first class to the last.
 
@@ -49,6 +51,7 @@ def macro_micro(recall: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     return float(recall[there].mean()), float((recall[there] * counts[there]).sum() / counts[there].sum())
 
 
+@kinds
 def imbalanced(data: DataSet, factor: float) -> DataSet:
     """The data set with long-tailed training images: the largest class `factor` times the smallest; 1 changes nothing.
 

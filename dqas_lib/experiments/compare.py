@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from dqas_lib.budget.sensitivity import Pilots
-from dqas_lib.core.checks import check_ratio, one_of
+from dqas_lib.core.checks import check_fields, check_ratio, kinds, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
 from dqas_lib.data.image_set import DataSet
@@ -89,6 +89,7 @@ def workers_here(device: str) -> int:
     return int(given)
 
 
+@kinds
 def compare(
     data: DataSet,
     methods: Sources,
@@ -125,7 +126,10 @@ def compare(
     """
     setting = (setting or Setting()).suited_to(data.train)
     quiet = setting.replace(progress=False)
+    check_fields(setting)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
+    if not len(ratios) or not len(seeds):
+        raise InputError(f"give at least one ratio and one seed; got {ratios!r} and {seeds!r}")
     recipe = get_recipe(evaluate_recipe or setting.recipe)
     evaluations = [quiet.replace(network=network, recipe=recipe) for network in evaluate_with or [setting.network]]
     several = [list(value) if isinstance(value, list | tuple) else [value] for value in (patchify, drop, theta)]
@@ -156,7 +160,7 @@ def compare(
             stage = Patchifier(Pool(data.train), plan)
             if kind == "stored" and not isinstance(plan.theta, AdaptiveTheta):
                 images_at(trial.ratio, stage.kept_fraction, len(data.train))
-    workers = workers_here(str(quiet.device)) if workers is None else workers
+    workers = workers_here(str(quiet.device)) if workers is None else whole_number("workers", workers)
     results = _run(data, trials, workers, setting.progress, compute)
     classes = [row for _, per_class in results for row in per_class]
     return Comparison(pd.DataFrame([row for row, _ in results]), pd.DataFrame(classes))

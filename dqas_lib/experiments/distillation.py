@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from dqas_lib.core.checks import number, one_of, whole_number
+from dqas_lib.core.checks import kinds, number, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive, generator, torch_generator
 from dqas_lib.data.image_set import ImageSet
@@ -40,6 +40,7 @@ class Distilled:
     seconds: float = 0.0
 
 
+@kinds
 def distil(
     images: ImageSet,
     per_class: int,

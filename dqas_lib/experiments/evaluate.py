@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.core.checks import check_ratio
+from dqas_lib.core.checks import check_ratio, kinds
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
@@ -65,6 +65,7 @@ class Evaluation:
         return float(np.nanmean(self.recall))
 
 
+@kinds
 def select(
     images: ImageSet,
     ratio: float,
@@ -144,6 +145,7 @@ def select(
     return Selected(str(found["fingerprint"]), found["class_counts"], *numbers, load, found.get("weights"))
 
 
+@kinds
 def evaluate(
     images: ImageSet | Selected,
     test: ImageSet,

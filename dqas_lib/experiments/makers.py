@@ -6,7 +6,7 @@ A method selects images; a maker makes new ones. Comparisons train on both in th
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from dqas_lib.core.checks import check_ratio, one_of
+from dqas_lib.core.checks import check_ratio, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry, unknown
 from dqas_lib.data.image_set import ImageSet
@@ -47,6 +47,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         one_of("matching", self.matching, MATCHINGS)
+        whole_number("steps", self.steps)
 
     def make(self, images: ImageSet, ratio: float, seed: int, setting: Setting) -> ImageSet | None:
         """See `Maker.make`; None when that is more images per class than the smallest class has."""

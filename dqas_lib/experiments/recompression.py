@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import kinds, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.data.image_set import ImageSet
 
@@ -29,6 +29,7 @@ class Recompressed:
     psnr: float  # mean over the images, in dB
 
 
+@kinds
 def recompress(images: ImageSet, n_bytes: int, *, codec: str = "jpeg") -> Recompressed:
     """All the images in at most `n_bytes`, at the size and quality that give the best PSNR [ours].
 

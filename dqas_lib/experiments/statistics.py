@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dqas_lib.core.checks import kinds, number, one_of, whole_number
 from dqas_lib.core.errors import InputError
 
 FEWEST = 3  # values that an interval, a p or a correlation needs
@@ -17,19 +18,39 @@ FEWEST = 3  # values that an interval, a p or a correlation needs
 Values = Sequence[float] | np.ndarray | pd.Series
 
 
+def _numbers(what: str, values: Values) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty((0, 0))
+    if array.ndim != 1:
+        raise InputError(f"{what} must be a list of numbers; got {str(values)[:200]}")
+    return array
+
+
+def _need(rows: pd.DataFrame, *columns: str) -> None:
+    for name in columns or ("",):
+        one_of("a column of the rows", name, map(str, rows))
+
+
+@kinds
 def mean_interval(values: Values, confidence: float = 0.95) -> tuple[float, float]:
     """Mean and half-width of its Student t interval; NaN half-width for fewer than three values."""
-    values = np.asarray(values, dtype=np.float64)
+    values = _numbers("values", values)
+    number("confidence", confidence, 0, 1, ends="()")
     if not len(values):
-        raise InputError("a mean needs at least one value; got none")
+        raise InputError("a mean needs at least one value; got []")
     if len(values) < FEWEST:
         return float(values.mean()), math.nan
     half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean()), float(half)
 
 
+@kinds
 def sample_error(accuracy: float, n_test: int, confidence: float = 0.95) -> float:
     """Half-width of the interval of an accuracy over test samples of n_test images: what no number of seeds removes."""
+    number("accuracy", accuracy, 0, 1)
+    whole_number("n_test", n_test)
     return float(stats.norm.ppf(0.5 + confidence / 2) * math.sqrt(accuracy * (1 - accuracy) / n_test))
 
 
@@ -38,8 +59,10 @@ def in_points(value: float, half: float = math.nan, form: str = ".1f") -> str:
     return f"{100 * value:{form}}" + (f" ± {100 * half:.1f}" if math.isfinite(half) else "")
 
 
+@kinds
 def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") -> pd.DataFrame:
     """One row per group: n, mean and half (of the 95 % interval over seeds) of `value`, in the order of appearance."""
+    _need(rows, *by, value)
     out = []
     for key, group in rows.groupby(list(by), sort=False):
         mean, half = mean_interval(group[value])
@@ -47,6 +70,7 @@ def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") ->
     return pd.DataFrame(out)
 
 
+@kinds
 def paired(
     rows: pd.DataFrame, first: str, second: str, *, over: Sequence[str], by: str = "method", value: str = "accuracy"
 ) -> dict[str, float]:
@@ -56,6 +80,7 @@ def paired(
         n, difference (mean), half (of its 95 % interval), p (two-sided paired t test) and correlation (Pearson's, of
         the pairs: near 0 the pairing removed nothing, the luck of each training is still in the difference).
     """
+    _need(rows, *over, by, value)
     table = rows.pivot(index=list(over), columns=by, values=value)
     for name in (first, second):
         if name not in table or table[name].isna().any() or len(table) == 0:
@@ -70,13 +95,17 @@ def paired(
     return {"n": len(one), "difference": mean, "half": half, "p": p, "correlation": correlation}
 
 
+@kinds
 def rank_correlation(first: Values, second: Values, *, n_copies: int = 2000) -> dict[str, float]:
     """Spearman's correlation of two (n,) arrays, and its 95 % interval by resampling the n pairs [ours].
 
     Returns:
         correlation, low and high; NaN where one of the arrays has fewer than three different values.
     """
-    table = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
+    one, other = _numbers("first", first), _numbers("second", second)
+    if len(one) != len(other):
+        raise InputError(f"a correlation is of pairs; got {len(one)} and {len(other)} values")
+    table = np.stack([one, other])
     if min(len(np.unique(values)) for values in table) < FEWEST:
         return {"correlation": math.nan, "low": math.nan, "high": math.nan}
     picks = np.random.default_rng(0).integers(table.shape[1], size=(n_copies, table.shape[1]))
@@ -88,9 +117,12 @@ def rank_correlation(first: Values, second: Values, *, n_copies: int = 2000) -> 
     return {"correlation": float(stats.spearmanr(*table).statistic), "low": float(low), "high": float(high)}
 
 
+@kinds
 def holm(p: Values) -> np.ndarray:
     """P-values of one table, corrected for their number by Holm's step-down rule; NaN stays NaN and does not count."""
-    p = np.asarray(p, dtype=np.float64)
+    p = _numbers("p", p)
+    if ((p < 0) | (p > 1)).any():
+        raise InputError(f"p lies in [0, 1]; got {p.tolist()}")
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
     corrected = np.full(len(p), math.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order]), 1.0)

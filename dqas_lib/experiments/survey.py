@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import kinds, one_of
 from dqas_lib.data.image_set import DataSet
 from dqas_lib.experiments.compare import FULL, Sources, compare, labeled
 from dqas_lib.experiments.makers import MAKERS, Maker
@@ -23,6 +23,7 @@ def all_methods() -> dict[str, str | Method]:
     return {FULL: FULL, **{name: name for name in METHODS}, "dq, gradients": DQ(space="gradients")}
 
 
+@kinds
 def survey(
     data: DataSet,
     ratio: float,
@@ -49,6 +50,7 @@ def survey(
     return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)
 
 
+@kinds
 def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "accuracy") -> pd.DataFrame:
     """One row per method of the rows of `survey`, in their order; InputError when a seed of one lacks the reference.
 
@@ -59,6 +61,7 @@ def overview(rows: pd.DataFrame, reference: str = "random", *, measure: str = "a
         seeds); selection_seconds (mean).
     """
     one_of("measure", measure, MEASURES)
+    one_of("the reference", reference, rows["method"].unique() if "method" in rows else ())
     out = []
     for method, group in rows.groupby("method", sort=False):
         mean, half = mean_interval(group[measure])

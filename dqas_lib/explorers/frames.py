@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dqas_lib.compressed.codecs import to_sheet
+from dqas_lib.core.checks import check_fields
 from dqas_lib.core.errors import DataError, DqasError, InputError
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.notebook import plots
@@ -41,8 +42,11 @@ class Dial:
     start: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.texts or not 0 <= self.start < len(self.texts):
-            raise InputError(f"dial {self.label!r} needs positions and a start among them; got {self.start!r} of none")
+            raise InputError(
+                f"dial {self.label!r} needs positions and a start among them; got {self.start!r} of {self.texts!r}"
+            )
 
 
 class Explorer(Protocol):

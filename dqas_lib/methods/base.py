@@ -13,7 +13,7 @@ import numpy as np
 
 from dqas_lib.bins.bins import Bins
 from dqas_lib.budget.class_counts import largest_remainder
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import check_fields, one_of
 from dqas_lib.core.digests import is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
@@ -163,6 +163,7 @@ class GroupMethod:
         cls.name, cls.needs = name or cls.name, cls.needs if needs is None else needs
 
     def __post_init__(self) -> None:
+        check_fields(self)
         one_of("balance", self.balance, BALANCES)
         for item in dataclasses.fields(self):
             if "check" in item.metadata:

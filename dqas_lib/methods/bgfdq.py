@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dqas_lib.core.errors import InputError
+from dqas_lib.core.checks import whole_number
 from dqas_lib.methods.base import GroupMethod, register
 from dqas_lib.methods.cal import nearest_neighbors
 from dqas_lib.methods.greedy import greedy
@@ -27,8 +27,8 @@ class BGFDQ(GroupMethod, name="bgfdq", needs=("features",)):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.neighbors is not None and self.neighbors < 1:
-            raise InputError(f"neighbors must be at least 1, or None; got {self.neighbors!r}")
+        if self.neighbors is not None:
+            whole_number("neighbors (None: as the budget says)", self.neighbors)
 
     def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
         """See `GroupMethod.pick`."""

@@ -27,7 +27,7 @@ class CCS(GroupMethod, name="ccs", needs=("labels", "dynamics")):
     balance: str = "free"
     hard: float = option(0.3, partial(number, low=0, high=1, ends="[)"))
     strata: int = option(50, whole_number)
-    checkpoints: int = 20
+    checkpoints: int = option(20, whole_number)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`. Trace: score (N,), the difficulty."""

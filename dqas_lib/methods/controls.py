@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from dqas_lib.budget.initialization import Proportional
+from dqas_lib.core.checks import check_fields, whole_number
 from dqas_lib.methods.base import Choice, register
 from dqas_lib.methods.dqas import DQAS
 from dqas_lib.pool import Pool
@@ -21,6 +22,9 @@ class BinsRandom:
     name: ClassVar[str] = "bins-random"
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "network")
     n_bins: int = 10
+
+    def __post_init__(self) -> None:
+        whole_number("BinsRandom: n_bins", self.n_bins)
 
     def select(self, pool: Pool, budget: int) -> Choice:
         """See `Method.select`."""
@@ -40,6 +44,9 @@ class ShuffledCounts:
     name: ClassVar[str] = "dqas-shuffled"
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "network")
     dqas: DQAS = field(default_factory=DQAS)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def patchify(self) -> str:

@@ -22,7 +22,7 @@ class Forgetting(ScoreMethod, name="forgetting", needs=("labels", "dynamics")):
     Needs: labels, dynamics. Cost: one training and `checkpoints` passes over the images.
     """
 
-    checkpoints: int = 20
+    checkpoints: int = option(20, whole_number)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """(N,) forgetting events; infinite for an image that was never right."""

@@ -12,7 +12,7 @@ from dqas_lib.active.round import Estimator, Rounds, View
 from dqas_lib.active.sampling import pick
 from dqas_lib.budget.class_counts import largest_remainder
 from dqas_lib.budget.initialization import Curves, Initialization, Proportional
-from dqas_lib.core.checks import number, one_of, whole_number
+from dqas_lib.core.checks import check_fields, number, one_of, whole_number
 from dqas_lib.core.digests import digest
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive, generator
@@ -88,6 +88,7 @@ class DQAS:
             part = getattr(self, name)
             if isinstance(part, type) or not isinstance(part, kind):
                 raise InputError(f"DQAS: {name} is an object such as {such_as}; got {part!r}")
+        check_fields(self)
         if getattr(self.samples, "classes_only", False):
             raise InputError(f"DQAS: estimator {self.samples.name!r} rates classes, not samples: use it in GainCounts")
         one_of("DQAS: patchify", self.patchify, ("first", "last", "none"))

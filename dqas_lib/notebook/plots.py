@@ -8,12 +8,15 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from PIL import Image
 
 from dqas_lib.core.files import write_atomically
+from dqas_lib.core.texts import plain
 from dqas_lib.notebook.run_outputs import run_folder
 
 DPI, SHOWN_DPI = 160, 100  # of the pixels in a PNG, and of the place it takes on a page
@@ -46,6 +49,7 @@ def style(scale: float = 1.0) -> dict[Any, Any]:
     colors = plt.cycler(color=OKABE_ITO)  # type: ignore[attr-defined]
     sizes = {"axes.titlesize": 11 * scale, "axes.labelsize": 10 * scale}
     shown = {"figure.dpi": SHOWN_DPI, "font.family": "DejaVu Sans", "image.cmap": "cividis", "lines.markersize": 5}
+    shown["text.parse_math"] = False  # a class may be called "$x$"
     saved = {"savefig.bbox": "tight", "svg.fonttype": "none", "svg.hashsalt": "dqas"}
     seaborn = {**sns.plotting_context("notebook", scale), **sns.axes_style("whitegrid")}
     return {**seaborn, "axes.prop_cycle": colors, **sizes, **shown, **saved}
@@ -59,6 +63,12 @@ def use_style() -> None:
 def label_of(method: str) -> str:
     """A method's name as figures write it; a name from outside stays as it is."""
     return METHOD_LABELS.get(method, method)
+
+
+def table(rows: pd.DataFrame) -> Styler:
+    """The rows as a table without index, whose texts are only text: files and classes may have any name."""
+    texts = rows.rename(columns=plain).map(lambda value: plain(value, 300) if isinstance(value, str) else value)
+    return texts.style.hide(axis="index")
 
 
 def seeds_of(n: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from dqas_lib.core.checks import kinds
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.files import write_atomically
 from dqas_lib.core.store import versions
@@ -26,6 +27,7 @@ def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows
 
 
+@kinds
 def finish(values: Mapping[str, Any]) -> None:
     """Write result.json, which says that the notebook got to its end: its last call; nothing outside a run.
 

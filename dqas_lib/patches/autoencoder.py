@@ -6,7 +6,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import safetensors.torch
 import torch
@@ -19,6 +19,7 @@ from dqas_lib.patches.masks import default_patch_size, from_patches, grid_of, pi
 from dqas_lib.training.networks import sincos_positions
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """What can reconstruct dropped patches of images of one size."""
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from dqas_lib.core.devices import repeatable
+from dqas_lib.core.checks import check_fields
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator
@@ -44,11 +45,13 @@ class AutoencoderRecipe:
     decoder_depth: int = 1
 
     def __post_init__(self) -> None:
-        low, high = self.thetas
+        check_fields(self)
+        low, high = self.thetas if len(self.thetas) == 2 else (1.0, 0.0)
         if self.steps < 1 or self.batch_size < 1 or not 0 < low <= high < 1 or not 0 <= self.importance_fraction <= 1:
             raise InputError(
                 f"autoencoder recipe {self.name!r}: steps and batch_size must be positive, "
-                "0 < thetas[0] <= thetas[1] < 1, importance_fraction in [0, 1]"
+                "0 < thetas[0] <= thetas[1] < 1, importance_fraction in [0, 1]; "
+                f"got {self!r}"
             )
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from einops import rearrange, repeat
 from torch import Tensor
 
-from dqas_lib.core.checks import number, whole_number
+from dqas_lib.core.checks import check_fields, kinds, number, whole_number
 from dqas_lib.core.errors import InputError
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 DROPS = ("importance", "importance x error")
 
 
+@kinds
 def default_patch_size(size: int) -> int:
     """2 for 8 px, 4 for 32 px, 8 for 64 px: the divisor of `size` nearest to size / 8; InputError for a prime size."""
     target = max(2.0, size / 8)
@@ -83,6 +84,7 @@ def importance_weighted_error(importance: np.ndarray, error: np.ndarray) -> np.n
     return ((importance + np.where(floor > 0, floor, 1.0)) * error).astype(np.float32)
 
 
+@kinds
 def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
     """(N, G) bool, True where a patch is kept: the round(theta * G) least important of every image are dropped.
 
@@ -90,7 +92,7 @@ def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
     or (N,), one for each image. InputError for others, and for importance that is NaN.
     """
     importance = np.asarray(importance)
-    if importance.ndim != 2 or np.isnan(importance).any():
+    if importance.ndim != 2 or importance.dtype.kind not in "biuf" or np.isnan(importance).any():
         raise InputError(f"importance must be (N, G) numbers without NaN; got shape {importance.shape}")
     n, n_patches = importance.shape
     if np.ndim(theta) == 0:
@@ -117,6 +119,7 @@ class AdaptiveTheta:
     tolerance: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for theta in self.thetas:
             check_theta(theta)
         if not self.thetas or list(self.thetas) != sorted(set(self.thetas)) or not self.tolerance >= 0:

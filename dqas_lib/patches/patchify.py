@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import check_fields, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import derive
 from dqas_lib.data.image_set import ImageSet
@@ -49,6 +49,7 @@ class Patchify:
     autoencoder: str | AutoencoderRecipe | Autoencoder = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         one_of("drop", self.drop, masks.DROPS)
         if not isinstance(self.theta, AdaptiveTheta):
             masks.check_theta(self.theta)
@@ -102,7 +103,8 @@ class Patchifier:
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         given = None if isinstance(self.plan.coder, AutoencoderRecipe) else self.plan.coder.patch_size
-        return self.plan.patch_size or given or masks.default_patch_size(self.pool.images.size)
+        size = self.plan.patch_size if self.plan.patch_size is not None else given
+        return masks.default_patch_size(self.pool.images.size) if size is None else size
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import kinds, one_of
 from dqas_lib.core.digests import canonical, digest
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.reproduce.places import find_profile
@@ -127,6 +127,7 @@ def _sentence(given: Any, place: Sequence[int | str]) -> str:
     return f"{key} of {(names or [where])[0]} must be {entry[key].description}; got {value}"
 
 
+@kinds
 def load_profile(name: str, *, settings: Mapping[str, Any] | None = None, device: str | None = None) -> Profile:
     """Read and check a whole profile before anything runs.
 

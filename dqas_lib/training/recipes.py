@@ -45,9 +45,13 @@ class Recipe:
     def __post_init__(self) -> None:
         one_of(f"recipe {self.name!r}: precision", self.precision, PRECISIONS)
         if (self.epochs is None) == (self.steps is None):
-            raise InputError(f"recipe {self.name!r}: set exactly one of epochs and steps")
+            raise InputError(
+                f"recipe {self.name!r}: set exactly one of epochs and steps; got {self.epochs} and {self.steps}"
+            )
         if (self.epochs or self.steps or 0) <= 0 or self.batch_size < 1 or self.evaluations < 1:
-            raise InputError(f"recipe {self.name!r}: epochs or steps, batch_size and evaluations must be positive")
+            raise InputError(
+                f"recipe {self.name!r}: epochs or steps, batch_size and evaluations must be positive; got {self}"
+            )
         until = [0.0, *(part for _, part in self.sides)]
         if not all(0 < side <= 1 for side, _ in self.sides) or until != sorted(set(until)) or until[-1] > 1:
             raise InputError(
