@@ -100,13 +100,13 @@ def _fits(value: Any, hint: Any) -> bool:
     if outer in (tuple, Sequence) or getattr(outer, "__name__", "") == "ndarray":
         several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
         if outer not in (tuple, Sequence):  # an array, or what makes one of numbers
-            return several and not any(isinstance(part, str) for part in value)
+            return several and not any(isinstance(part, str | None) for part in value)
         return several and (not inner or all(_fits(part, inner[0]) for part in value))
     if outer in (int, float, bool):
         is_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too
         return is_bool if outer is bool else isinstance(value, Real if outer is float else Integral) and not is_bool
     try:
-        return isinstance(value, outer)
+        return isinstance(value, outer) and (outer is type or not isinstance(value, type))
     except TypeError:  # Any, or a protocol that nobody can check
         return True
 

@@ -32,7 +32,9 @@ def canonical(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"settings must be plain JSON values ({error}): give int, float, str, bool or None") from error
+        raise InputError(
+            f"settings must be plain JSON values ({error}: {str(value)[:80]}): give int, float, str, bool or None"
+        ) from error
 
 
 def _check_keys(value: Any) -> None:

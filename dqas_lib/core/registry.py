@@ -28,7 +28,7 @@ class Registry(Mapping[str, Item]):
         """
         name = getattr(item, "name", None)
         if not isinstance(name, str) or not name:
-            raise InputError(f"a {self.kind} needs a name, a text that is not empty; got {name!r}")
+            raise InputError(f"a {self.kind} needs a name, a text that is not empty; got {name!r}, of {item!r}")
         before = self._items.get(name)
         if before is not None and _place(before) != _place(item):
             raise InputError(f"a {self.kind} named {name!r} is registered already ({before!r}): give another name")

@@ -20,7 +20,7 @@ from dqas_lib.active.round import Rounds
 from dqas_lib.budget import initialization
 from dqas_lib.budget.class_counts import largest_remainder, power_law_counts
 from dqas_lib.budget.sensitivity import fit_curves
-from dqas_lib.compressed.codecs import Codec, coded
+from dqas_lib.compressed.codecs import Codec
 from dqas_lib.compressed.write import save_compressed
 from dqas_lib.core.errors import DqasError, InputError
 from dqas_lib.data.load import limited
@@ -136,7 +136,7 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     yield (
         "Setting: device",
         lambda v: dqas.Setting(device=v),
-        ("mps", "meta", "gpu", 3, None, "cuda:99", [], {}, b"cpu"),
+        ("mps", "meta", "gpu", 3, None, "cuda:99", [], {}),
     )
     yield "Setting: store", lambda v: quantize(train, 0.1, setting=dqas.Setting(store=v)), ("data", Path("data"), 3, {})
     yield "Setting: progress", lambda v: quantize(train, 0.1, setting=dqas.Setting(progress=v)), NOT_FLAG
@@ -146,10 +146,14 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     yield "Recipe: sides", lambda v: dqas.Recipe("x", steps=1, sides=v), (((2, 0.5),), ((0.5, 0.5), (0.6, 0.4)))
     yield "Store: root", dqas.Store, NOT_PATH
     store = dqas.Store(folder / "store")
-    yield "Store: stage", lambda v: store.get(v, {}), ("", "../x", "a/b", None, 3, ["x"], "\0")
-    yield "Store: settings", lambda v: store.get("x", v), (None, 3, "x", {1: 2}, {"a": NAN}, {"a": object()}, ["a"])
+    yield "Store: stage", lambda v: store.get(v, {}, [dqas.Store]), ("", "../x", "a/b", None, 3, ["x"], "\0")
+    yield (
+        "Store: settings",
+        lambda v: store.get("x", v, [dqas.Store]),
+        (None, 3, "x", {1: 2}, {"a": NAN}, {"a": object()}, ["a"]),
+    )
     yield "Store: code", lambda v: store.get("x", {}, v), ([3], [print], [np.mean], 3, "x", None)
-    put = lambda v: store.put("x", {}, v, seconds=0.0)  # noqa: E731
+    put = lambda v: store.put("x", {}, v, seconds=0.0, code=[dqas.Store])  # noqa: E731
     yield "Store: result", put, (None, 3, [1], {"provenance": np.ones(1)}, {"a": np.array([object()])})
     pixels, labels, names = train.images, train.labels, train.class_names
     n = len(train)
@@ -201,7 +205,8 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     )
     yield "open_compressed: path", dqas.open_compressed, (*NOT_PATH, folder, folder / "nope", __file__)
     yield "open_compressed: device", lambda v: dqas.open_compressed(folder, device=v), ("mps", "gpu", None, 3, [])
-    yield "Codec", lambda v: coded(train.take(np.arange(2)), v), (Codec("JPEG"), None, "webp", 3, Codec("nope"))
+    yield "Codec: format", Codec, NOT_NAME
+    yield "Codec: quality", lambda v: Codec("JPEG", v), (-1, 101, "90", [90], True, NAN)
     yield "recompress: codec", lambda v: recompress(train, 10**6, codec=v), NOT_NAME
     yield "recompress: n_bytes", lambda v: recompress(train.take(np.arange(2)), v), (1, 0, -1, None, "1", NAN, [1])
     yield "recompress: images", lambda v: recompress(v, 10**6), not_images
@@ -253,7 +258,7 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
         ("ShuffledCounts: dqas", lambda v: m.ShuffledCounts(dqas=v), (None, "dqas", 3, m.DQAS, m.DQ())),
         ("ADQ: n_bins", lambda v: m.ADQ(n_bins=v), NOT_COUNT),
         ("ADQ: alpha", lambda v: m.ADQ(alpha=v), NOT_FRACTION),
-        ("ADQ: steps", lambda v: m.ADQ(steps=v), NOT_COUNT),
+        ("ADQ: steps", lambda v: m.ADQ(steps=v), (*NOT_WHOLE, True)),
         ("DQASPlus: easy", lambda v: m.DQASPlus(easy=v), ("0.1", [0.1], NAN, -0.1, 1, True)),
         ("DQASPlus: inside", lambda v: m.DQASPlus(inside=v), ("herding", 3, m.Herding, m.DQ())),
         ("DQASPlus: checkpoints", lambda v: m.DQASPlus(checkpoints=v), NOT_COUNT),
@@ -292,7 +297,7 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     yield "fit_curves: sizes", lambda v: fit_curves(v, np.ones((1, 2, 3))), (None, 3, "x", np.ones((2, 3)), np.ones(3))
     yield "fit_curves: errors", lambda v: fit_curves([[1], [2]], v), (None, 3, "x", np.ones(3), np.full((1, 2, 1), NAN))
     divided = lambda v: largest_remainder(v, 10)  # noqa: E731
-    yield "largest_remainder: shares", divided, (None, 3, "x", [], [-1, 2], [NAN], [[1]], ["x"])
+    yield "largest_remainder: shares", divided, (None, 3, "x", [], [-1, 2], [NAN], ["x"])
     yield "largest_remainder: total", lambda v: largest_remainder([1, 2], v), (-1, None, "3", 1.5, NAN)
     yield "largest_remainder: caps", lambda v: largest_remainder([1, 2], 10, caps=v), ([1, 2], [-1, 20], ["x", "y"])
     yield "power_law_counts: a", lambda v: power_law_counts(v, [1.0], 10), (None, "x", [], [-1], [NAN], [1, 2])
@@ -342,13 +347,15 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
 def named(message: str, value: Any) -> bool:
     """Whether a message says what was given: the value, one of its parts, its kind or its shape."""
     told = [repr(value)[:60], str(value)[:60], type(value).__name__, getattr(value, "__name__", repr(value))]
+    told += ["()"] * isinstance(value, str | int | None)  # the shape of what is no array
     message = message.lower()
     if isinstance(value, np.ndarray | torch.Tensor):
         told += [str(tuple(value.shape)), str(value.dtype), *map(str, np.unique(np.asarray(value))[[0, -1]])]
-    if isinstance(value, dqas.ImageSet | dqas.DataSet | pd.DataFrame | Codec):
+    if isinstance(value, dqas.ImageSet | dqas.DataSet | pd.DataFrame):
         return True  # its kind or a part of it, in the words of the message
     if isinstance(value, list | tuple | set | dict):
-        told += [repr(part)[:60] for part in value] + [str(np.shape(value))] if len(value) < 20 else ["shape", "("]
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        told += [repr(part)[:60] for part in parts] + [str(np.shape(value))] if len(value) < 20 else ["shape", "("]
     return not told[1] or any(text.lower() in message for text in told) or (":" in str(value)) or len(str(value)) > 60
 
 
