@@ -145,8 +145,8 @@ def quantize(images: ImageSet, ratio: None = None, *, bytes: int | str, **option
 def quantize(images: ImageSet, ratio: Sequence[float], **options: Any) -> list[Selection]: ...
 
 
-@kinds
-def quantize(  # type: ignore[misc]  # the overloads say which ratio gives what, the options stand here alone
+@kinds  # type: ignore[misc]  # the overloads say which ratio gives what, the options stand here alone
+def quantize(
     images: ImageSet,
     ratio: float | Sequence[float] | None = None,
     *,

@@ -89,7 +89,7 @@ def _check(where: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not _fits(value, hint := _hints(where).get(name, Any)):
             part = " (give its train)" * _fits(getattr(value, "train", None), hint)
-            got = f"{str(value)[:200]!r}, of kind {type(value).__name__}{part}"
+            got = f"{' '.join(str(value).split())[:80]!r}, of kind {type(value).__name__}{part}"
             raise InputError(f"{where.__qualname__}: {name} must be {_said(hint)}; got {got}")
 
 
@@ -118,7 +118,7 @@ def _said(hint: Any) -> str:
     if outer in (tuple, Sequence):
         return f"several ({_said(inner[0])} each)"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
-    return words.get(outer) or getattr(outer, "__name__", str(outer))
+    return str(words.get(outer) or getattr(outer, "__name__", outer))
 
 
 def a_path(what: str, value: Any, remedy: str = "give another path") -> Path:

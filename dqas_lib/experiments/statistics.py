@@ -28,8 +28,10 @@ def _numbers(what: str, values: Values) -> np.ndarray:
     return array
 
 
-def _need(rows: pd.DataFrame, *columns: str) -> None:
-    for name in columns:
+def _need(rows: pd.DataFrame, columns: Sequence[str], *others: str) -> None:
+    if not len(columns):
+        raise InputError(f"give at least one column; got {columns!r}")
+    for name in (*columns, *others):
         one_of("a column of the rows", name, map(str, rows))
 
 
@@ -62,7 +64,7 @@ def in_points(value: float, half: float = math.nan, form: str = ".1f") -> str:
 @kinds
 def summarize(rows: pd.DataFrame, by: Sequence[str], value: str = "accuracy") -> pd.DataFrame:
     """One row per group: n, mean and half (of the 95 % interval over seeds) of `value`, in the order of appearance."""
-    _need(rows, *(by or ("",)), value)
+    _need(rows, by, value)
     out = []
     for key, group in rows.groupby(list(by), sort=False):
         mean, half = mean_interval(group[value])
@@ -80,7 +82,7 @@ def paired(
         n, difference (mean), half (of its 95 % interval), p (two-sided paired t test) and correlation (Pearson's, of
         the pairs: near 0 the pairing removed nothing, the luck of each training is still in the difference).
     """
-    _need(rows, *(over or ("",)), by, value)
+    _need(rows, over, by, value)
     table = rows.pivot(index=list(over), columns=by, values=value)
     for name in (first, second):
         if name not in table or table[name].isna().any() or len(table) == 0:

@@ -84,7 +84,6 @@ def importance_weighted_error(importance: np.ndarray, error: np.ndarray) -> np.n
     return ((importance + np.where(floor > 0, floor, 1.0)) * error).astype(np.float32)
 
 
-@kinds
 def keep_mask(importance: np.ndarray, theta: float | np.ndarray) -> np.ndarray:
     """(N, G) bool, True where a patch is kept: the round(theta * G) least important of every image are dropped.
 
