@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from dqas_lib.core.devices import repeatable
 from dqas_lib.core.checks import check_fields
+from dqas_lib.core.devices import repeatable
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.core.seeds import derive, torch_generator

@@ -55,7 +55,7 @@ def test_an_existing_path_and_one_that_cannot_be(tmp_path, blobs):
         export_folder(blobs, tmp_path / "broken")
     with pytest.raises(InputError, match=r"images must be ImageSet; got .*, of kind ndarray"):
         export_folder(blobs.images, tmp_path / "x")
-    with pytest.raises(InputError, match="path must be a text or Path; got .None."):
+    with pytest.raises(InputError, match=r"path must be a text or Path; got .None."):
         export_folder(blobs, None)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
