@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 from dqas_lib.core.errors import InputError
 
+Kind = TypeVar("Kind")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -60,6 +61,17 @@ def nearest(value: object, known: Iterable[str]) -> str:
     names = {str(name).lower(): str(name) for name in known}
     near = difflib.get_close_matches(str(value).lower(), names, n=1)
     return f" (did you mean {names[near[0]]!r}?)" if near else ""
+
+
+def of_kind(what: str, value: Any, kind: type[Kind], hint: str) -> Kind:
+    """The value, when it is an instance of this class; else InputError, which ends in `hint`: the way out."""
+    if not isinstance(value, kind):
+        raise InputError(f"{what} must be {_named(kind)}; got {_named(type(value))}: {hint}")
+    return value
+
+
+def _named(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOaeio' else 'a'} {kind.__name__}"
 
 
 def kinds(function: Function) -> Function:
