@@ -321,3 +321,21 @@ def check_12(run: Run) -> None:
     subset = dqas.quantize(names["pool"], 0.1, method="random", seed=2).images
     accuracy = rows[(rows["method"] == "random") & (rows["seed"] == 2)]["accuracy"].item()
     assert accuracy == pytest.approx(plain_accuracy(run, subset, names["judge"], 2))
+
+
+def check_11(run: Run) -> None:
+    rows, names = run.table("11_trainings_digits"), run.names
+    assert set(rows["arm"]) == {"random, lossless", "half, twice the bytes", "fitted"}
+    assert (rows["bytes"] <= rows["budget"]).all()
+    assert (rows["bytes"] >= 0.99 * rows["budget"]).all()
+    whole = dqas.quantize(names["data"].train, 1.0, method="random")
+    sheets = sum(
+        entry["bytes"] for entry in dqas.open_compressed(whole.save(run.folder / "whole")).manifest["files"].values()
+    )
+    assert run.values["reference"] == pytest.approx(sheets, rel=0.05)  # and a manifest
+    half = rows[rows["arm"] == "half, twice the bytes"].iloc[0]
+    assert half["n_images"] == round(0.5 * len(names["data"].train))
+    subset = dqas.quantize(
+        names["data"].train, bytes=int(half["budget"]), n_images=int(half["n_images"]), method="random"
+    )
+    assert half["accuracy"] == pytest.approx(plain_accuracy(run, subset.images, names["data"].test, 0), abs=1e-6)

@@ -53,6 +53,12 @@ SMALLER: dict[str, dict] = {
         "RECIPE": "brief",
         "AUTOENCODER": "brief",
     },
+    "11_bytes": {
+        "BYTES": ["30%"],
+        "METHODS": ["random, lossless", "half, twice the bytes", "fitted"],
+        "SEEDS": [0],
+        "RECIPE": "brief",
+    },
     "12_choices": {
         "RATIOS": [0.1],
         "SEEDS": [0, 1, 2],
@@ -92,6 +98,7 @@ OTHER: dict[str, dict] = {
     "08_comparison": {"METHODS": ["dqas-plus", "random"], "TREATED": "dqas-plus", "RATIOS": [0.2], "SEEDS": [1]},
     "09_ablations": {"RATIO": 0.2, "VARIANTS": ["margin samples"], "SEEDS": [1, 2], "ORDERS": []},
     "10_your_own_images": {"RATIO": 0.2, "SEEDS": [1], "DUPLICATES": "keep", "FIT": "pad"},
+    "11_bytes": {"BYTES": [9000], "METHODS": ["all, WebP", "random, lossless"], "SEEDS": [1]},
     "12_choices": {"RATIOS": [0.2], "SEEDS": [1, 2], "TRIED": ["dq"], "VALIDATION": 0.3},
 }
 STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")
