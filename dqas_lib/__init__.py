@@ -38,8 +38,8 @@ from dqas_lib.core import __version__ as __version__
 __all__ = [
     "AUTOENCODERS", "DATA_SETS", "METHODS", "NETWORKS", "RECIPES", "AdaptiveTheta", "CompressedSet", "DataError",
     "DataReport", "DataSet", "DqasError", "ImageSet", "InputError", "Patched", "Recipe", "RunError", "Selection",
-    "Setting", "Store", "TrainingResult", "compress_folder", "data_report", "default_device", "export_folder", "extract",
-    "load_images", "open_compressed", "patchify", "predict", "quantize", "register", "train", "update",
+    "Setting", "Store", "TrainingResult", "compress_folder", "data_report", "default_device", "export_folder",
+    "extract", "load_images", "open_compressed", "patchify", "predict", "quantize", "register", "train", "update",
 ]
 # fmt: on
 

@@ -99,7 +99,7 @@ def lossless_bytes(images: ImageSet, setting: Setting) -> int:
     """Bytes of the folder of all the images in lossless sheets; kept in the setting's store."""
 
     def measure() -> dict[str, np.ndarray]:
-        return {"bytes": np.int64(sum(len(content) for _, content in contents(images, None, None, None, None)))}
+        return {"bytes": np.asarray(sum(len(content) for _, content in contents(images, None, None, None, None)))}
 
     key, store = {"images": images.fingerprint()}, setting.store
     found = measure() if store is None else store.load_or_compute("lossless bytes", key, measure, code=(contents,))

@@ -335,7 +335,6 @@ def check_11(run: Run) -> None:
     assert run.values["reference"] == pytest.approx(sheets, rel=0.05)  # and a manifest
     half = rows[rows["arm"] == "half, twice the bytes"].iloc[0]
     assert half["n_images"] == round(0.5 * len(names["data"].train))
-    subset = dqas.quantize(
-        names["data"].train, bytes=int(half["budget"]), n_images=int(half["n_images"]), method="random"
-    )
+    force = {"bytes": int(half["budget"]), "n_images": int(half["n_images"])}  # the manifest names the setting
+    subset = dqas.quantize(names["data"].train, **force, method="random", setting=names["setting"])
     assert half["accuracy"] == pytest.approx(plain_accuracy(run, subset.images, names["data"].test, 0), abs=1e-6)
