@@ -38,14 +38,14 @@ def activation_maps(
     if labels.shape != (n,) or (n and not 0 <= labels.min() <= labels.max() < n_classes):
         raise InputError(f"labels must be {n} classes in [0, {n_classes}); got shape {labels.shape}")
     device, parts = torch.device(device), []
-    batches = torch.from_numpy(labels).to(device).split(batch_size)
+    batches = torch.from_numpy(labels).to(device).split(batch_size) if n else ()
     with torch.inference_mode():
         for stage, of_batch in zip(stage_maps(network, images, device, batch_size), batches, strict=True):
             weights = network.head.weight[of_batch]
             below = 2 + weights * stage.mean((2, 3))
             weights = weights.relu() / torch.where(below == 0, 1.0, below)
             parts.append(torch.einsum("bdhw,bd->bhw", stage, weights).relu())
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 1, 1), dtype=np.float32)
 
 
 def patch_operator(map_side: int, size: int, patch_size: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def test_a_long_tailed_set_has_the_profile_exactly_and_keeps_ids(digits):
     assert long_tailed(images, 10, seed=5).class_counts.tolist() != tail.class_counts.tolist()
     shuffled = images.take(np.random.default_rng(0).permutation(len(images)))
     assert set(long_tailed(shuffled, 10, seed=4).ids.tolist()) == set(tail.ids.tolist())
-    with pytest.raises(InputError, match=r"must be at least 1; got 0\.5"):
+    with pytest.raises(InputError, match=r"must be a number >= 1; got 0\.5"):
         long_tailed(images, 0.5)
 
 

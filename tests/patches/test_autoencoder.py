@@ -95,7 +95,9 @@ class TestReconstruct:
 
 def first_batch(images, importance, recipe):
     rng = torch.Generator().manual_seed(0)
-    return next(_batches(images, 4, importance, recipe, torch.device("cpu"), rng))
+    x, kept, n_kept = next(_batches(images, 4, importance, recipe, torch.device("cpu"), rng))
+    assert (kept.sum(1) == n_kept).all()
+    return x, kept
 
 
 class Gray:

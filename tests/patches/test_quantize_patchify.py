@@ -251,7 +251,7 @@ class TestBadInput:
         ("options", "message"),
         [
             ({"patchify": "before"}, "patchify is one of none, first, last; got 'before'"),
-            ({"patchify": True}, "patchify is one of"),
+            ({"patchify": True}, "patchify must be a text or None; got 'True'"),
             ({"ratio_kind": "bytes"}, "ratio_kind is one of image, stored; got 'bytes'"),
             ({"theta": 1.0}, r"theta, the fraction of patches to drop, must be a number in \[0, 1\); got 1.0"),
             ({"theta": -0.1, "patchify": "first"}, "theta, the fraction"),

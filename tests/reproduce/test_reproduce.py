@@ -354,7 +354,8 @@ import sys
 from unittest.mock import MagicMock
 torch = MagicMock(__version__="2.0", Tensor=type("Tensor", (), {}))  # only asked for its version
 torch.backends.cpu.get_cpu_capability.return_value = "AVX2"
-sys.modules |= {"torch": torch, "torchvision": torch}
+torch.cuda.is_available.return_value = False
+sys.modules |= dict.fromkeys(("torch", "torch.nn", "torch.nn.attention", "torchvision"), torch)
 import pandas as pd
 from matplotlib import pyplot as plt
 from dqas_lib.notebook import plots, run_outputs
