@@ -169,7 +169,7 @@ def test_each_pick_covers_as_much_as_any_could():
         taken.add(int(pick))
         open_ -= covers[pick]
     assert plain_cover(covers, 1)[0] == 5
-    with pytest.raises(InputError, match="neighbors .* must be a whole number >= 1; got 0"):
+    with pytest.raises(InputError, match=r"neighbors .* must be a whole number >= 1; got 0"):
         BGFDQ(neighbors=0)
 
 
