@@ -185,7 +185,7 @@ def idle(page, box):
 
 
 def test_there_are_pages():
-    assert {path.stem for path in PAGES} == {"ratio", "drop_share", "class_budget", "rounds"}
+    assert {path.stem for path in PAGES} == {"ratio", "ratio-cifar10", "drop_share", "class_budget", "rounds"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
