@@ -137,7 +137,8 @@ def compress_folder(
     match, cosine = near_duplicates(everything.images, near)
     lap("near-duplicates")
     setting = setting or _setting(images, progress)
-    chosen = get_method(method or record.get("method") or _method(images, setting))
+    default = DQASPlus(checkpoints=4) if _many(images, setting) else DQASPlus()
+    chosen = get_method(method or record.get("method") or default)
     if old is None:
         selection = quantize(images, share, method=chosen, seed=seed, setting=setting, patchify="none")
     else:
@@ -190,16 +191,14 @@ def _looked_at(
     return replace(pool, ids=np.array(names)), Originals.of(folder, dict(zip(names, files, strict=True))), left_out
 
 
+def _many(images: ImageSet, setting: Setting) -> bool:
+    """Whether a CPU has to learn from more images than it can look at often."""
+    return setting.device == "cpu" and len(images) > MANY
+
+
 def _setting(images: ImageSet, progress: bool) -> Setting:
     setting = Setting(device="auto", store=Store.default(), progress=progress)
-    if setting.device == "cpu" and len(images) > MANY:
-        return setting.replace(network="small_cnn", recipe="cpu")
-    return setting
-
-
-def _method(images: ImageSet, setting: Setting) -> Method:
-    """DQAS-plus, which looks at many images fewer times on a CPU."""
-    return DQASPlus(checkpoints=4) if setting.device == "cpu" and len(images) > MANY else DQASPlus()
+    return setting.replace(network="small_cnn", recipe="cpu") if _many(images, setting) else setting
 
 
 def _lists(done: Compressed) -> dict[str, str]:

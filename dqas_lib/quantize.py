@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -95,9 +96,9 @@ class Selection:
         ratios = ("ratio", "ratio_kind", "image_ratio", "stored_ratio")
         return {**self.settings, **{name: getattr(self, name) for name in ratios}}
 
-    @property
+    @cached_property
     def total_bytes(self) -> int:
-        """Bytes of the compressed set on disk: sheets, masks, labels, ids, autoencoder and manifest."""
+        """Bytes of the compressed set on disk: sheets, masks, labels, ids, autoencoder and manifest; coded once."""
         parts = contents(self.images, self.kept, self.autoencoder, self.described, self.sheets)
         return sum(len(content) for _, content in parts)
 
@@ -293,7 +294,7 @@ def _within(
             def sized(_: ImageSet, sheets: Sequence[Sheet] | None) -> int:
                 return replace(chosen, sheets=sheets).total_bytes
 
-            sheets = fill(chosen.images, blackened(chosen.images, chosen.kept), codec, n_bytes, sized)
+            sheets = fill(chosen.images, blackened(chosen.images.images, chosen.kept), codec, n_bytes, sized)
         back = decoded(chosen.images, sheets, chosen.kept, chosen.autoencoder)
         return replace(chosen, images=back, sheets=sheets)
 
@@ -323,7 +324,7 @@ def _within(
 
 def _as_many_as_fit(build: Callable[[int], Selection], n_bytes: int, most: int) -> Selection:
     """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does."""
-    best, low, low_bytes, high, high_bytes = build(1), 1, 0, most + 1, None
+    best, low, high, high_bytes = build(1), 1, most + 1, None
     low_bytes = best.total_bytes
     if low_bytes > n_bytes:
         raise TooFewBytes(f"{n_bytes:,} bytes are too few: the smallest set, one image, takes {low_bytes:,}; give more")
@@ -337,9 +338,7 @@ def _as_many_as_fit(build: Callable[[int], Selection], n_bytes: int, most: int) 
             best, low, low_bytes = trial, n, taken
         else:
             high, high_bytes = n, taken
-        slope = (taken - low_bytes) / (n - low) if n != low else low_bytes / low
-        if high_bytes is not None:
-            slope = (high_bytes - low_bytes) / (high - low)
+        slope = low_bytes / low if high_bytes is None else (high_bytes - low_bytes) / (high - low)
         n = low + round((0.996 * n_bytes - low_bytes) / max(slope, 1e-9))
     for n in range(high + 1, min(high + 13, most + 1)):  # one image more moves a small sheet's bytes up or down
         if low_bytes >= 0.99 * n_bytes:

@@ -96,7 +96,8 @@ class Codec:
 
 CODECS = (Codec("PNG"), Codec("WEBP"), Codec("JPEG", 90), Codec("JPEG", 75), Codec("WEBP", 75))
 SHEETS = Codec("WEBP", effort=75)
-LOSSY = {"avif": Codec("AVIF", 50, effort=20) if features.check("avif") else None, "webp": Codec("WEBP", 50)}
+LOSSY_WEBP = Codec("WEBP", 50)
+LOSSY = {"avif": Codec("AVIF", 50, effort=20) if features.check("avif") else None, "webp": LOSSY_WEBP}
 
 
 def coded(images: ImageSet, codec: Codec) -> tuple[ImageSet, int]:
@@ -142,7 +143,7 @@ def lossy_codec(name: str = "auto") -> Codec:
     wanted = "avif" if one_of("codec", name, ("auto", "lossless", *LOSSY)) == "auto" else name
     if LOSSY[wanted] is None:
         warnings.warn("this Pillow has no AVIF: WebP codes the images, and takes more bytes", stacklevel=2)
-    return LOSSY[wanted] or Codec("WEBP", 50)
+    return LOSSY[wanted] or LOSSY_WEBP
 
 
 def by_class(labels: np.ndarray) -> np.ndarray:

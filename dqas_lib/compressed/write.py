@@ -100,12 +100,12 @@ def save_compressed(
 
 def lossy_sheets(images: ImageSet, codec: Codec, kept: np.ndarray | None = None) -> list[Sheet]:
     """The images as lossy sheets, class after class, dropped patches black; kept: (N, G) bool."""
-    return code_sheets(blackened(images, kept)[by_class(images.labels)], codec, LOSSY_COLUMNS)
+    return code_sheets(blackened(images.images, kept)[by_class(images.labels)], codec, LOSSY_COLUMNS)
 
 
-def blackened(images: ImageSet, kept: np.ndarray | None) -> np.ndarray:
-    """The pixels with dropped patches black."""
-    return images.images if kept is None else images.images * pixel_mask(kept, images.size)[..., None]
+def blackened(pixels: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+    """(N, H, W, 3) pixels with dropped patches black; kept: (N, G) bool."""
+    return pixels if kept is None else pixels * pixel_mask(kept, pixels.shape[1])[..., None]
 
 
 def decoded(
@@ -169,7 +169,7 @@ def _parts(
         yield f"patches-{number:03d}.{sheet.codec.format.lower()}", sheet.content
     for number, start in enumerate(range(0, len(images) if sheets is None else 0, columns**2)):
         part = slice(start, start + columns**2)
-        black = images.images[part] * pixel_mask(kept[part], images.size)[..., None]
+        black = blackened(images.images[part], kept[part])
         yield f"patches-{number:03d}.webp", SHEETS.encode(to_sheet(black, columns))
     if sheets is None or not kept.all():
         yield "masks.npy", npy_bytes(np.packbits(kept, axis=1))

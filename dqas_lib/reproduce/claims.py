@@ -36,7 +36,6 @@ class Claim:
 class Answer:
     """What one published run says about a claim; verdict: supported, contradicted or undecided."""
 
-    claim: str
     profile: str
     run: str
     table: str
@@ -84,7 +83,7 @@ CLAIMS = (
 def answers(claim: Claim, profiles: list[dict[str, Any]], reports: Path) -> list[Answer]:
     """What the tables of the published runs say about a claim; none where no published run asks."""
     return [
-        Answer(claim.text, profile["profile"], run["name"], name, tuple(text for text, _ in results), verdict(results))
+        Answer(profile["profile"], run["name"], name, tuple(text for text, _ in results), verdict(results))
         for profile in profiles
         for run in profile["runs"]
         for name in run["files"]
