@@ -22,7 +22,7 @@ FLOORS = (
     {"explorers", "__main__"},
 )
 CORE_ONLY = {"notebook", "reproduce"}
-MOST_LINES = 14_345
+MOST_LINES = 14_358
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

@@ -111,6 +111,7 @@ def draw_figure(explorer: Explorer, places: tuple[int, ...]) -> tuple[FigureCanv
         canvas = FigureCanvasAgg(Figure(figsize=explorer.size, dpi=DPI))
         canvas.figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.11)
         caption = explorer.draw(canvas.figure, places)
+        plots.plain_ticks(canvas.figure)
         canvas.draw()
         return canvas, caption
 

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterMathtext, NullFormatter
 from pandas.io.formats.style import Styler
 from PIL import Image
 
@@ -49,7 +50,7 @@ def style(scale: float = 1.0) -> dict[Any, Any]:
     colors = plt.cycler(color=OKABE_ITO)  # type: ignore[attr-defined]
     sizes = {"axes.titlesize": 11 * scale, "axes.labelsize": 10 * scale}
     shown = {"figure.dpi": SHOWN_DPI, "font.family": "DejaVu Sans", "image.cmap": "cividis", "lines.markersize": 5}
-    shown["text.parse_math"] = False  # a class may be called "$x$"
+    shown["text.parse_math"] = False  # a class may be called "$x$"; see `plain_ticks`
     saved = {"savefig.bbox": "tight", "svg.fonttype": "none", "svg.hashsalt": "dqas"}
     seaborn = {**sns.plotting_context("notebook", scale), **sns.axes_style("whitegrid")}
     return {**seaborn, "axes.prop_cycle": colors, **sizes, **shown, **saved}
@@ -84,6 +85,16 @@ def colors_of(methods: Iterable[str]) -> dict[str, str]:
     return {method: own[method] if method in own else next(free) for method in methods}
 
 
+def plain_ticks(figure: Figure) -> None:
+    """Write the ticks of logarithmic axes as numbers: as formulas, their default, they would show as source text."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+                axis.set_major_formatter("{x:g}")
+            if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+                axis.set_minor_formatter(NullFormatter())
+
+
 def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
     """Show a figure inline as an HTML <figure>, then close it; in a run, also write it as PNG and SVG.
 
@@ -91,6 +102,7 @@ def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
     the figure is folded away.
     """
     png, svg = io.BytesIO(), io.BytesIO()
+    plain_ticks(figure)
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     if (folder := run_folder()) is not None:
         figure.savefig(svg, format="svg", metadata={"Date": None})

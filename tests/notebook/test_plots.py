@@ -54,6 +54,21 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, monkeypatch):
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_ticks_of_logarithmic_axes_are_numbers_and_names_no_formulas(tmp_path, monkeypatch):
+    monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path))
+    with plt.rc_context(plots.style()):
+        figure, (left, right) = plt.subplots(1, 2)
+        left.plot([1, 1000], [0.01, 10])
+        left.set(xscale="log", yscale="log", title="class $x_1$")
+        right.plot([2, 3], [0, 500])
+        right.set(xscale="log", yscale="symlog")
+        plots.show(figure, "ticks", "Two panels with logarithmic axes.")
+    svg = (tmp_path / "figures" / "ticks.svg").read_text()
+    assert "mathdefault" not in svg
+    for text in ("0.01", "100", "class $x_1$"):
+        assert f">{text}</text>" in svg
+
+
 def test_method_colors_are_distinct():
     colors = list(plots.METHOD_COLORS.values())
     assert len(set(colors)) == len(colors)
