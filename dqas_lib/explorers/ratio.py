@@ -71,7 +71,7 @@ class RatioExplorer:
     def dials(self) -> tuple[frames.Dial, ...]:
         """Ratio; class, method."""
         return (
-            frames.Dial("ratio", tuple(map(percent, self.ratios)), min(1, len(self.ratios) - 1)),
+            frames.Dial("ratio", tuple(map(percent, self.ratios)), min(1, max(0, len(self.ratios) - 2))),
             frames.Dial("class", self.data.train.class_names),
             frames.Dial("method", tuple(map(label_of, self.methods))),
         )
