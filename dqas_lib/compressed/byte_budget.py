@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+import scipy
 
 from dqas_lib.compressed.codecs import LOSSY_COLUMNS, QUALITIES, Codec, Sheet, by_class, code_sheet, code_sheets
 from dqas_lib.compressed.write import contents, decoded, lossy_sheets
@@ -58,7 +58,7 @@ def fit_law(pilots: np.ndarray) -> StorageLaw:
     for a in np.geomspace(0.1, 2, 20):
         for c in np.geomspace(0.1, 4, 20):
             rows = np.stack([np.ones_like(n), (n / n.max()) ** -a, (b / b.max()) ** -c], axis=1)
-            (e, by_n, by_b), residual = nnls(rows, error)
+            (e, by_n, by_b), residual = scipy.optimize.nnls(rows, error)
             if best is None or residual < best[0]:
                 A, B = float(by_n * n.max() ** a), float(by_b * b.max() ** c)
                 best = residual, StorageLaw(float(e), A, float(a), B, float(c), pilots)

@@ -506,9 +506,12 @@ def test_a_page_of_stored_results_of_another_data_set(digits, tmp_path, monkeypa
     }
     np.savez(tmp_path / "few.npz", **parts, class_names=digits.train.class_names)
     command = ["--out", str(tmp_path), "--dataset", str(tmp_path / "few.npz"), "--methods", "random"]
+    brief = Setting(recipe=Recipe("brief", steps=5), store=Store.default())
+    monkeypatch.setenv("DQAS_WORKERS", "1")
+    monkeypatch.setattr(pages, "Setting", lambda store: brief)
     assert pages.main([*command, "--ratios", "0.2", "--seeds", "0"]) == 0
     assert "run notebook 06_train_and_evaluate" in (tmp_path / "ratio-few.html").read_text()
-    compare(load_images(tmp_path / "few.npz"), ["random"], [0.2], [0], setting=Setting(store=Store.default()))
+    compare(load_images(tmp_path / "few.npz"), ["random"], [0.2], [0], setting=brief)
     assert pages.main([*command, "--ratios", "0.2", "--seeds", "0"]) == 0
     assert "Random keeps 27 of 134 images" in (tmp_path / "ratio-few.html").read_text()
 
