@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dqas_lib.core.errors import InputError
@@ -101,11 +102,19 @@ def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
     return sorted(runs, key=lambda run: -slots.width(run, grid.profile.device))
 
 
-def time_left(grid: Grid, slots: Slots, running: Mapping[str, float]) -> float:
-    """About how many seconds are left: the longest run, or all work over the slots; running: seconds so far."""
+def time_left(
+    grid: Grid, slots: Slots, running: Mapping[str, float], bars: Mapping[str, float] = MappingProxyType({})
+) -> float:
+    """About how many seconds are left: the longest run, or all work over the slots.
+
+    running: seconds so far; bars: seconds that the bar in a run says are left. Without one a late run is taken to need
+    a fifth more.
+    """
     runs = [run for run in grid.todo if run.name not in grid.records]
-    gone = [running.get(run.name, 0.0) for run in runs]  # a late run is taken to need a fifth more
-    left = [max(grid.estimates[run.name] - so_far, so_far / 5, 1.0) for run, so_far in zip(runs, gone, strict=True)]
+    left = []
+    for run in runs:
+        so_far = running.get(run.name, 0.0)
+        left.append(max(grid.estimates[run.name] - so_far, bars.get(run.name, so_far / 5), 1.0))
     widths = [slots.width(run, grid.profile.device) for run in runs]
     work = sum(seconds * width for seconds, width in zip(left, widths, strict=True))
     return max([*left, work / slots.total]) if left else 0.0

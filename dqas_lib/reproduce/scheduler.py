@@ -1,6 +1,7 @@
 """Carrying out a grid: runs are started as slots get free, on this machine or on a Dask cluster; progress is shown."""
 
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -103,22 +104,25 @@ class Session:
     def _tick(self) -> None:
         now = time.monotonic()
         elapsed = {run.name: now - started for run, started, _ in self.running.values()}
-        self.left = time_left(self.grid, self.slots, elapsed)
-        where = "; ".join(f"{run.name} {progress(self.site.own, run.id)}".strip() for run, *_ in self.running.values())
+        told = {run.name: progress(self.site.own, run.id) for run, *_ in self.running.values()}
+        bars = {name: end - time.time() for name, (_, end) in told.items() if end}
+        self.left = time_left(self.grid, self.slots, elapsed, bars)
+        where = "; ".join(f"{name} {text}".strip() for name, (text, _) in told.items())
         self.bar.set_postfix_str(f"about {duration(self.left)} left; {where}" if where else "")
         if where and self.bar.disable and now - self.said > PLAIN_SECONDS:
             self._say(f"{where}; about {duration(self.left)} left")
 
 
-def progress(own: Path, run: str) -> str:
-    """How far a run is: the cell at work, and the outermost bar in it; "" before its first cell."""
-    parts = []
+def progress(own: Path, run: str) -> tuple[str, float | None]:
+    """How far a run is: the cell at work, the outermost bar in it, and the time when that bar will be at its end."""
+    parts, end = [], None
     for attempt in (own / ATTEMPTS).glob(f"{run}-*"):
         for name in ("cell", "bar"):  # written by child.py and kernel.py
-            with contextlib.suppress(OSError):
-                text = (attempt / name).read_text(encoding="utf-8", errors="replace")[:80]
-                parts.append("".join(filter(str.isprintable, text)))
-    return ", ".join(filter(None, parts))
+            with contextlib.suppress(OSError, ValueError):
+                text, _, when = (attempt / name).read_text(encoding="utf-8", errors="replace").partition("\n")
+                parts.append("".join(filter(str.isprintable, text[:80])))
+                end = float(when) if math.isfinite(float(when or "nan")) else end
+    return ", ".join(filter(None, parts)), end
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """A grid of runs: order, slots, time left. Nothing is executed here."""
 
 import json
+import runpy
+import time
 from pathlib import Path
 
 import pytest
@@ -51,8 +53,26 @@ def test_time_left(tmp_path: Path) -> None:
     grid.records |= {name: {"status": "done"} for name in ("wide", "a")}
     assert time_left(grid, two, {"b": 30.0}) == 60 * 2.5  # the longest one decides
     assert time_left(grid, two, {"b": 500.0}) == 100  # late: a fifth more
+    assert time_left(grid, two, {"b": 500.0}, {"b": 90.0}) == 90  # unless its bar knows
+    assert time_left(grid, two, {"b": 30.0}, {"b": 900.0}) == 900
     grid.records |= {name: {"status": "failed"} for name in ("b", "last")}
     assert time_left(grid, two, {}) == 0
+
+
+def test_a_bar_tells_how_far_it_is_and_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = tmp_path / ".attempts" / "7-x"
+    attempt.mkdir(parents=True)
+    monkeypatch.setenv("DQAS_RUN_DIR", str(attempt))
+    kernel = runpy.run_path(scheduler.__file__.replace("scheduler", "kernel"))
+    (attempt / "cell").write_text("cell 2/3")
+    assert scheduler.progress(tmp_path, "7") == ("cell 2/3", None)
+    with kernel["Told"](desc="trainings", total=8, disable=True) as bar:
+        assert scheduler.progress(tmp_path, "7") == ("cell 2/3, trainings 0/8", None)
+        bar.start_t = bar.last_print_t = time.time() - 40  # two took 40 s
+        bar.update(2)
+        text, end = scheduler.progress(tmp_path, "7")
+    assert text == "cell 2/3, trainings 2/8"
+    assert end == pytest.approx(time.time() + 120, abs=5)
 
 
 def test_estimates_come_from_the_last_time(tmp_path: Path) -> None:
