@@ -57,8 +57,9 @@ def style(scale: float = 1.0) -> dict[Any, Any]:
 
 
 def use_style() -> None:
-    """Draw what follows in the kit's style."""
+    """Draw what follows in the kit's style; two dollar signs in a table of pandas are no formula."""
     plt.rcParams.update(style())
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def label_of(method: str) -> str:

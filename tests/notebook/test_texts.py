@@ -2,7 +2,6 @@
 
 import csv
 from html import unescape
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import matplotlib
@@ -10,7 +9,7 @@ import mistune
 import numpy as np
 import pandas as pd
 import pytest
-from hostile_names import NAMES
+from hostile_names import NAMES, Page
 from matplotlib import pyplot as plt
 
 from dqas_lib.budget.sensitivity import fit_curves
@@ -22,27 +21,6 @@ from dqas_lib.notebook import plots
 from dqas_lib.reproduce.report import render
 
 matplotlib.use("Agg")
-HARMLESS = {"class", "id", "style", "name", "content", "charset", "lang"}
-
-
-class Page(HTMLParser):
-    """The tags, the attributes that do something, and the text of a page."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags, self.active, self.text, self.comments = [], [], "", []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.active += [f"{name}={value}" for name, value in attributes if name.startswith("on") or name == "href"]
-
-    def handle_data(self, data):
-        self.text += data
-
-    def handle_comment(self, data):
-        self.comments.append(data)
 
 
 def shown(name: str) -> str:

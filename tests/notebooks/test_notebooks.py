@@ -5,12 +5,16 @@ import dataclasses
 import functools
 import json
 import re
+from pathlib import Path
+from xml.etree import ElementTree
 
+import mistune
 import nbformat
 import notebook_checks
 import numpy as np
 import papermill
 import pytest
+from hostile_names import FOUR, Page
 from in_process import NOTEBOOKS, Run, cells, execute, parameters, solutions
 
 from dqas_lib.data.export import export_folder
@@ -179,7 +183,7 @@ def test_runs_with_its_solutions(path, run_of, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def few(environment, tmp_path_factory) -> dict[str, str]:
-    """Four of the ten digits, under names that need care, as a prepared file and as a folder of pictures."""
+    """Four of the ten digits, under names that would do harm, as a prepared file and as a folder of pictures."""
     root = tmp_path_factory.mktemp("few")
     data = load_images("digits")
     parts = {}
@@ -187,12 +191,32 @@ def few(environment, tmp_path_factory) -> dict[str, str]:
         images = getattr(data, name)
         chosen = np.flatnonzero(images.labels < 4)[:: 2 * step]
         parts |= {f"{name}_images": images.images[chosen], f"{name}_labels": images.labels[chosen]}
-    names = ("nought & null", "one <b>", "two $x$", "drei")
-    np.savez(root / "few.npz", **parts, class_names=names)
-    few = load_images(root / "few.npz")
+    prepared = root / "few <i onclick=harm()> $x$ `.npz"
+    np.savez(prepared, **parts, class_names=FOUR)
+    few = load_images(prepared)
     for part in ("train", "test"):
         export_folder(getattr(few, part), root / "pictures" / part)
-    return {"DATASET": str(root / "few.npz"), "FOLDER": str(root / "pictures")}
+    return {"DATASET": str(prepared), "FOLDER": str(root / "pictures")}
+
+
+def check_names_are_text(run: Run, folder: Path) -> None:
+    """No name has become an element, an attribute, a link, a comment or a formula, in any output or SVG."""
+    shown = {
+        kind: [Page(read(output[f"text/{kind}"])) for output in run.outputs if f"text/{kind}" in output]
+        for kind, read in (("markdown", mistune.html), ("html", str))
+    }
+    for page in [*shown["markdown"], *shown["html"]]:
+        assert (page.active, page.comments, "$" in page.math) == ([], [], False), page.text
+    assert {tag for page in shown["markdown"] for tag in page.tags} <= {"p", "strong", "em", "code", "ul", "li"}
+    tags = {tag for page in shown["html"] for tag in page.tags}
+    assert tags <= {
+        *("figure", "img", "figcaption", "details", "summary", "p", "div", "style", "table", "thead"),
+        *("tbody", "tr", "th", "td"),
+    }
+    for path in folder.rglob("*.svg"):
+        parts = list(ElementTree.parse(path).getroot().iter())
+        assert not any(key.startswith("on") for part in parts for key in part.attrib)
+        assert {part.tag.split("}")[1] for part in parts}.isdisjoint({"script", "foreignObject", "b", "i", "a"})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -204,6 +228,7 @@ def test_runs_with_other_parameters(path, few, environment, tmp_path, monkeypatc
     run = execute(path, tmp_path, {name: value for name, value in given.items() if name in names})
     assert run.alts
     assert all("nan" not in alt.lower().split() for alt in run.alts)
+    check_names_are_text(run, tmp_path)
 
 
 def test_the_kernel_of_papermill_gives_the_same(run_of, environment, tmp_path, monkeypatch):
