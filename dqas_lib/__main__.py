@@ -15,6 +15,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dqas_lib", description=(__doc__ or "").partition(": ")[2])
     commands = parser.add_subparsers(dest="command", required=True)
     compress = commands.add_parser("compress", help="choose images of FOLDER, write their original files to OUT")
+    compress.add_argument(
+        "--bytes", help="in place of a ratio: what the chosen files may take, 20MB, or 5%% of them all"
+    )
     update = commands.add_parser("update", help="new images of FOLDER join those chosen before, in JOIN")
     update.add_argument("join", metavar="JOIN", help="what compress wrote, with --as folder; it is only read")
     for command in (compress, update):
@@ -45,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.folder,
             options.out,
             options.ratio,
+            bytes=getattr(options, "bytes", None),
             join=getattr(options, "join", None),
             method=options.method,
             seed=options.seed,

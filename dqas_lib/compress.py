@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dqas_lib.compressed.byte_budget import bytes_asked
 from dqas_lib.core.checks import a_path, number, one_of
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import Store, default_root, versions
@@ -19,7 +20,7 @@ from dqas_lib.data.originals import FORMS, LINKS, Originals, check_room, check_t
 from dqas_lib.methods.base import Method, get_method
 from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.random import Random
-from dqas_lib.quantize import quantize
+from dqas_lib.quantize import Selection, as_many_as_fit, quantize
 from dqas_lib.training.setting import Setting
 from dqas_lib.update import joined, update
 
@@ -70,6 +71,7 @@ def compress_folder(
     out: str | Path,
     ratio: float | None = None,
     *,
+    bytes: int | str | None = None,
     join: str | Path | None = None,
     method: str | Method | None = None,
     seed: int = 0,
@@ -93,6 +95,8 @@ def compress_folder(
         folder: As in `load_images`; it is only read.
         out: The new folder, outside of `folder`; nothing or an empty folder is there.
         ratio: Fraction of the images to keep, in (0, 1].
+        bytes: In place of a ratio: what the chosen files may take together, in their own resolution and format (lists
+            and record come on top); a whole number, "20 MB", or "10%" of all the files. As many images as fit.
         join: A folder that this function wrote before, with form "folder": what it holds stays, and the images of
             `folder` are those that have come since (`update`); ratio and method are then those of before.
         method: As in `quantize`; None: "dqas-plus".
@@ -109,10 +113,16 @@ def compress_folder(
     one_of("form", form, FORMS)
     one_of("link", link, LINKS)
     number("near", near, 0, 1, ends="(]")
-    check_target(out, folder, *([] if old is None else [old]))
-    if ratio is None and old is None:
-        raise InputError("ratio is missing: give the fraction of the images to keep, such as 0.1")
-    for here in (folder, *([] if old is None else [old])):
+    sources = [folder] if old is None else [folder, old]
+    check_target(out, *sources)
+    if bytes is not None if old is not None else (ratio is None) == (bytes is None):
+        asked = "a ratio among the new images, no bytes" if old else "a ratio, such as 0.1, or bytes, such as '20MB'"
+        raise InputError(f"give {asked}; got ratio {ratio!r} and bytes {bytes!r}")
+    if ratio is not None:  # what cannot be is told before the files are read
+        number("ratio", ratio, 0, 1, ends="(]")
+    if bytes is not None:
+        bytes_asked(bytes, lambda: 10**15)
+    for here in sources:
         if not here.is_dir():
             raise InputError(f"{str(here)!r} is no folder: give a folder of images")
         if default_root().resolve().is_relative_to(here.resolve()):
@@ -129,20 +139,33 @@ def compress_folder(
     everything = images
     if old is not None:
         known, before, _ = _looked_at(old, "keep", options)
+        if gone := sorted({*record["kept"]}.difference(known.ids.tolist())):
+            way_out = f"put them back, or take their lines out of {old / KEPT}"
+            raise DataError(f"{len(gone):,} files chosen before are not in {old}, {gone[0]!r} for one: {way_out}")
         everything, originals = joined(known, images), before + originals
     lap("reading")
-    share = ratio or record["ratio"]
+    total = originals.total_bytes(images.ids.tolist())
+    limit = 0 if bytes is None else bytes_asked(bytes, lambda: total)
+    share = ratio or record.get("ratio") or min(1.0, limit / total)
     if link == "none" and form != "yolo":  # said before the work; the files chosen may be larger than the mean
-        check_room(out, int(share * originals.total_bytes(images.ids.tolist())))
+        check_room(out, int(share * total))
     match, cosine = near_duplicates(everything.images, near)
     lap("near-duplicates")
     setting = setting or _setting(images, progress)
     default = DQASPlus(checkpoints=4) if _many(images, setting) else DQASPlus()
     chosen = get_method(method or record.get("method") or default)
-    if old is None:
-        selection = quantize(images, share, method=chosen, seed=seed, setting=setting, patchify="none")
-    else:
+
+    def choose(share: float) -> Selection:
+        return quantize(images, share, method=chosen, seed=seed, setting=setting, patchify="none")
+
+    if old is not None:
         selection = update(known, images, ratio=share, method=chosen, seed=seed, setting=setting, missing="keep")
+    elif bytes is None:
+        selection = choose(share)
+    else:
+        n = len(images)
+        selection = as_many_as_fit(lambda k: choose(k / n), limit, n, lambda s: originals.total_bytes(s.ids.tolist()))
+        share = selection.image_ratio
     balanced, sizes = None, everything.class_counts
     if old is None and sizes.max() > IMBALANCED * sizes[sizes > 0].min():
         balanced = quantize(images, share, method=Random(balance="equal"), seed=seed, setting=setting).images
@@ -216,6 +239,9 @@ def _record(folder: Path) -> dict[str, Any]:
     """How the choice in a folder was made."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return {"ratio": float(record["ratio"]), "method": str(record["method"]), "pool": int(record["pool"])}
+        kept = (folder / KEPT).read_text(encoding="utf-8").splitlines()
+        how = {"ratio": float(record["ratio"]), "method": str(record["method"]), "pool": int(record["pool"])}
+        return {**how, "kept": kept}
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{folder} holds no {RECORD} of an earlier choice: give a folder that compress wrote") from None
+        files = f"{RECORD} and {KEPT}"
+        raise DataError(f"{folder} holds no {files} of an earlier choice: give a folder that compress wrote") from None

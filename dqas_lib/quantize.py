@@ -305,7 +305,7 @@ def _within(
             return _said(whole, n_bytes, "lossless")
     if codec.quality is None or quality is not None:
         if n_images is None:
-            return _said(_as_many_as_fit(lambda n: build(n, codec), n_bytes, most), n_bytes, codec.label)
+            return _said(as_many_as_fit(lambda n: build(n, codec), n_bytes, most), n_bytes, codec.label)
         forced = build(n_images, codec)
         if forced.total_bytes > n_bytes:
             taken = f"{n_images:,} images, {codec.label}, take {forced.total_bytes:,} bytes, more than {n_bytes:,}"
@@ -322,19 +322,27 @@ def _within(
     return _said(build(n_images, None), n_bytes, codec.format)
 
 
-def _as_many_as_fit(build: Callable[[int], Selection], n_bytes: int, most: int) -> Selection:
-    """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does."""
+def as_many_as_fit(
+    build: Callable[[int], Selection],
+    n_bytes: int,
+    most: int,
+    size: Callable[[Selection], int] = lambda selection: selection.total_bytes,
+) -> Selection:
+    """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does.
+
+    build: selects n of at most `most` images; size: bytes of a selection.
+    """
     best, low, high, high_bytes = build(1), 1, most + 1, None
-    low_bytes = best.total_bytes
+    low_bytes = size(best)
     if low_bytes > n_bytes:
         raise TooFewBytes(f"{n_bytes:,} bytes are too few: the smallest set, one image, takes {low_bytes:,}; give more")
-    n = min(most, 2 + round(n_bytes / most))
+    n = 2 + n_bytes // low_bytes
     for _ in range(25):
         n = min(max(n, low + 1), high - 1)
         if n <= low or low_bytes >= 0.99 * n_bytes:
             break
         trial = build(n)
-        if (taken := trial.total_bytes) <= n_bytes:
+        if (taken := size(trial)) <= n_bytes:
             best, low, low_bytes = trial, n, taken
         else:
             high, high_bytes = n, taken
@@ -343,7 +351,7 @@ def _as_many_as_fit(build: Callable[[int], Selection], n_bytes: int, most: int) 
     for n in range(high + 1, min(high + 13, most + 1)):  # one image more moves a small sheet's bytes up or down
         if low_bytes >= 0.99 * n_bytes:
             break
-        if low_bytes < (taken := (trial := build(n)).total_bytes) <= n_bytes:
+        if low_bytes < (taken := size(trial := build(n))) <= n_bytes:
             best, low_bytes = trial, taken
     return best
 

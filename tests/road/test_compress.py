@@ -66,6 +66,16 @@ def test_originals_and_lists(folder, tmp_path):
     assert json.loads((done.path / "selection.json").read_text())["pool"] == 41
 
 
+@pytest.mark.parametrize(("budget", "limit"), [(9000, 9000), ("9kB", 9000), ("30%", None), ("1 MB", 10**6)])
+def test_a_budget_in_bytes_is_filled_by_originals(folder, tmp_path, budget, limit):
+    done = compress_folder(folder, tmp_path / "out", bytes=budget, method="random", on_error="skip")
+    sizes = [path.stat().st_size for path in done.path.glob("*/*")]
+    limit = limit or 0.3 * done.bytes[0]
+    assert sum(sizes) == done.bytes[1] <= limit
+    assert len(sizes) == len(done.kept) == 41 or sum(sizes) > limit - 2 * max(sizes)
+    assert json.loads((done.path / "selection.json").read_text())["ratio"] == len(done.kept) / 41
+
+
 @pytest.mark.parametrize(("link", "linked"), [("hard", os.path.samefile), ("symbolic", lambda a, b: a.is_symlink())])
 def test_links(folder, tmp_path, link, linked):
     done = compressed(folder, tmp_path / "out", link=link)
@@ -114,6 +124,9 @@ def test_the_command(folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert main([*command, "--skip"]) == 0
     assert "kept 8 of 41 images" in capsys.readouterr().out
+    few = [*command[:2], "--bytes", "3kB", *command[4:5], f"{out}-3kB", *command[6:], "--skip"]
+    assert main(few) == 0
+    assert 0 < sum(path.stat().st_size for path in (tmp_path / "out-3kB").glob("*/*")) <= 3000
     assert main([*command, "--skip"]) == 2
     assert "is not an empty folder" in capsys.readouterr().err
 
@@ -126,8 +139,13 @@ def test_help_does_not_wait_for_torch():
 def test_what_is_refused(folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"lies in .*, which is only read: give a path outside it"):
         compressed(folder, folder / "out")
-    with pytest.raises(InputError, match="ratio is missing"):
-        compress_folder(folder, tmp_path / "out")
+    for given in ({}, {"ratio": 0.2, "bytes": "9 kB"}):
+        with pytest.raises(InputError, match=r"give a ratio, such as 0\.1, or bytes, such as '20MB'; got ratio "):
+            compress_folder(folder, tmp_path / "out", **given)
+    with pytest.raises(InputError, match=r"bytes must be a whole number, or a text such as .* got .few."):
+        compress_folder(folder, tmp_path / "out", bytes="few")
+    with pytest.raises(InputError, match="100 bytes are too few: the smallest set, one image, takes"):
+        compress_folder(folder, tmp_path / "out", bytes=100, method="random", on_error="skip")
     with pytest.raises(InputError, match="form is one of folder, parquet, yolo; got 'zip'"):
         compressed(folder, tmp_path / "out", form="zip")
     (folder / "dog" / "page.jpg").unlink()

@@ -89,10 +89,17 @@ def test_a_folder_grows(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path)
     first = compress_folder(tmp_path / "mon", tmp_path / "one", 0.5, method="random", size=8)
-    with pytest.raises(DataError, match=r"holds no selection.json of an earlier choice"):
+    with pytest.raises(DataError, match=r"holds no selection.json and kept.txt of an earlier choice"):
         compress_folder(tmp_path / "tue", tmp_path / "two", join=tmp_path / "mon", size=8)
     both = compress_folder(tmp_path / "tue", tmp_path / "two", join=tmp_path / "one", size=8)
     assert set(both.kept) > set(first.kept)
     assert len(both.kept) == 20
     assert len(list((tmp_path / "two").glob("*/*.png"))) == 20
     assert len(first.kept) == len(list((tmp_path / "one").glob("*/*.png")))
+    (tmp_path / "one" / first.kept[0]).rename(tmp_path / "elsewhere.png")
+    with pytest.raises(
+        DataError, match=rf"1 files chosen before are not in .*one, '{first.kept[0]}' for one: put them"
+    ):
+        compress_folder(tmp_path / "tue", tmp_path / "three", join=tmp_path / "one", size=8)
+    with pytest.raises(InputError, match="give a ratio among the new images, no bytes; got ratio None and bytes 99"):
+        compress_folder(tmp_path / "tue", tmp_path / "three", bytes=99, join=tmp_path / "one", size=8)
