@@ -1,5 +1,6 @@
 """Explorers in Debian's chromium: sliders moved by keyboard, pixels compared, the console read, latencies logged."""
 
+import contextlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import TimeoutError
 
 from .conftest import REPOSITORY
 
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.browser
 
 PRESSES = 20
 LINKED_MS, RECOMPUTED_MS = 60, 400
+SECONDS_PER_MILLION = 0.04  # squares summed by Python, on the slowest core that the limits are meant for
 PAGES = sorted((REPOSITORY / "reports" / "explorers").glob("*.html"))
 # Resolves with the milliseconds from the next key press to the first animation frame that has another picture in it.
 WATCH = """selector => { window.changed = new Promise(resolve => {
@@ -78,6 +81,16 @@ def open_notebook(page, lab, name, explorer="ratio"):
     return f".dqas-explorer-{explorer}"
 
 
+def restored(page, selector):
+    """Wait for what a saved notebook shows; JupyterLab now and then loses its widgets while a kernel starts: reload."""
+    with contextlib.suppress(TimeoutError):
+        return page.locator(selector).wait_for(timeout=30_000)
+    print("reloaded: the saved widgets were not restored")
+    page.errors.clear()
+    page.reload()
+    page.locator(selector).wait_for(timeout=60_000)
+
+
 def running_kernels(lab):
     with urllib.request.urlopen(f"{lab}/api/kernels") as answer:
         return json.load(answer)
@@ -89,47 +102,51 @@ def stop_kernels(lab):
     assert running_kernels(lab) == []
 
 
-def test_an_executed_notebook_answers_without_a_kernel(page, lab, executed, screenshots):
+@pytest.mark.parametrize("explorer", ["ratio", "rounds"])
+def test_an_executed_notebook_answers_without_a_kernel(page, lab, executed, screenshots, explorer):
     assert executed.stat().st_size < 3_000_000
     print(f"\nexecuted notebook: {executed.stat().st_size:,} bytes")
-    for explorer in ("ratio", "rounds"):
-        box = open_notebook(page, lab, executed.name, explorer)
-        page.locator(f"{box} img").wait_for(timeout=60_000)
-        deadline = time.monotonic() + 60
-        while not running_kernels(lab) and time.monotonic() < deadline:
-            time.sleep(0.1)  # JupyterLab starts one for the notebook it opened
-        stop_kernels(lab)
-        page.locator(f"{box} .noUi-handle").first.scroll_into_view_if_needed()
-        page.locator(f"{box} .noUi-handle").first.focus()
-        before = pixels(page, f"{box} img")
-        alt = page.locator(f"{box} img").get_attribute("alt")
-        times = [press(page, "ArrowLeft" if n % 2 == 0 else "ArrowRight", f"{box} img") for n in range(PRESSES)]
-        press(page, "ArrowLeft", f"{box} img")
-        assert differing(before, pixels(page, f"{box} img")) > 0.01
-        assert page.locator(f"{box} img").get_attribute("alt") != alt
-        assert len(alt) > 60
-        assert running_kernels(lab) == []
-        report(f"{explorer}, linked, no kernel", times, LINKED_MS)
-        page.errors[:] = [text for text in page.errors if "kernel" not in text.lower() and "404" not in text]
+    box = open_notebook(page, lab, executed.name, explorer)
+    restored(page, f"{box} img")
+    deadline = time.monotonic() + 60
+    while not any(kernel["execution_state"] == "idle" for kernel in running_kernels(lab)):
+        assert time.monotonic() < deadline, "JupyterLab starts a kernel for the notebook it opened"
+        time.sleep(0.1)
+    stop_kernels(lab)
+    page.locator(f"{box} .noUi-handle").first.scroll_into_view_if_needed()
+    page.locator(f"{box} .noUi-handle").first.focus()
+    before = pixels(page, f"{box} img")
+    alt = page.locator(f"{box} img").get_attribute("alt")
+    times = [press(page, "ArrowLeft" if n % 2 == 0 else "ArrowRight", f"{box} img") for n in range(PRESSES)]
+    press(page, "ArrowLeft", f"{box} img")
+    assert differing(before, pixels(page, f"{box} img")) > 0.01
+    assert page.locator(f"{box} img").get_attribute("alt") != alt
+    assert len(alt) > 60
+    assert running_kernels(lab) == []
+    report(f"{explorer}, linked, no kernel", times, LINKED_MS)
+    page.errors[:] = [text for text in page.errors if "kernel" not in text.lower() and "404" not in text]
 
 
 def report(name, times, limit):
-    median = statistics.median(times)
+    median, allowed = statistics.median(times), limit * slowness()
     print(
-        f"{name}: median {median:.0f} ms, worst {max(times):.0f} ms of {len(times)} presses (at most {limit} ms; "
+        f"{name}: median {median:.0f} ms, worst {max(times):.0f} ms of {len(times)} presses (at most {allowed:.0f} ms; "
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
     )
-    assert median <= limit * slowness()
+    assert median <= allowed
 
 
 def slowness():
-    """How many programs share a core at the moment: on a busy machine the limits are that many times as long."""
-    return max(1.0, os.getloadavg()[0] / os.cpu_count())
+    """Factor on the limits: programs per core at the moment, times how slowly a core runs Python."""
+    started = time.process_time()
+    sum(i * i for i in range(1_000_000))
+    core = (time.process_time() - started) / SECONDS_PER_MILLION
+    return max(1.0, os.getloadavg()[0] / os.cpu_count()) * max(1.0, core)
 
 
 def test_looks_in_both_themes_and_two_widths(page, lab, executed, screenshots):
     box = open_notebook(page, lab, executed.name)
-    page.locator(f"{box} img").wait_for(timeout=60_000)
+    restored(page, f"{box} img")
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
         page.wait_for_function(f"document.body.dataset.jpThemeLight === '{'true' if theme == 'light' else 'false'}'")
