@@ -4,14 +4,16 @@ A method selects images; a maker makes new ones. Comparisons train on both in th
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from dqas_lib.core.checks import check_ratio, one_of, whole_number
+from dqas_lib.compressed.byte_budget import TooFewBytes
+from dqas_lib.compressed.codecs import LOSSY_WEBP, Codec
+from dqas_lib.core.checks import check_fields, check_ratio, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry, unknown
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.experiments.distillation import MATCHINGS, distil
-from dqas_lib.experiments.recompression import CODECS, png_bytes, recompress
 from dqas_lib.methods.base import METHODS, Method, get_method
 from dqas_lib.quantize import quantize
 from dqas_lib.training.setting import Setting
@@ -60,28 +62,28 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Reencoding:
-    """All the images in a codec, at the bytes that as many random ones as the ratio gives take as PNG."""
+    """All the images in a lossy codec, at the bytes that as many random ones as the ratio gives take lossless."""
 
     name: str
-    codec: str
+    codec: Codec
     kind: ClassVar[str] = "re-encoded"
 
     def __post_init__(self) -> None:
-        one_of("codec", self.codec, CODECS)
+        check_fields(self)
 
     def make(self, images: ImageSet, ratio: float, seed: int, setting: Setting) -> ImageSet | None:
-        """See `Maker.make`; None when the images do not fit into the bytes, however small and coarse."""
-        n_bytes = png_bytes(quantize(images, ratio, method="random", seed=seed).images)
+        """See `Maker.make`; None when the images do not fit into the bytes, however coarse."""
+        within = partial(quantize, images, method="random", seed=seed, setting=setting)
         try:
-            return recompress(images, n_bytes, codec=self.codec).images
-        except InputError:
+            return within(bytes=within(ratio).total_bytes, codec=self.codec, n_images=len(images)).images
+        except TooFewBytes:
             return None
 
 
 MAKERS.register(Distillation("dm", "random"))
 MAKERS.register(Distillation("dream", "representative"))
-MAKERS.register(Reencoding("jpeg", "jpeg"))
-MAKERS.register(Reencoding("webp", "webp"))
+MAKERS.register(Reencoding("jpeg", Codec("JPEG", 50)))
+MAKERS.register(Reencoding("webp", LOSSY_WEBP))
 
 Source = Method | Maker  # where a training set comes from
 

@@ -30,7 +30,6 @@ from dqas_lib.experiments.compare import compare
 from dqas_lib.experiments.distillation import distil
 from dqas_lib.experiments.evaluate import evaluate, select
 from dqas_lib.experiments.makers import Distillation, Reencoding
-from dqas_lib.experiments.recompression import recompress
 from dqas_lib.experiments.survey import overview, survey
 from dqas_lib.explorers.frames import Dial
 from dqas_lib.notebook import run_outputs
@@ -207,9 +206,6 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     yield "open_compressed: device", lambda v: dqas.open_compressed(folder, device=v), ("mps", "gpu", None, 3, [])
     yield "Codec: format", Codec, NOT_NAME
     yield "Codec: quality", lambda v: Codec("JPEG", v), (-1, 101, "90", [90], True, NAN)
-    yield "recompress: codec", lambda v: recompress(train, 10**6, codec=v), NOT_NAME
-    yield "recompress: n_bytes", lambda v: recompress(train.take(np.arange(2)), v), (1, 0, -1, None, "1", NAN, [1])
-    yield "recompress: images", lambda v: recompress(v, 10**6), not_images
     yield "distil: images", lambda v: distil(v, 1, steps=1, setting=cpu), not_images
     yield "distil: per_class", lambda v: distil(train, v, steps=1, setting=cpu), (*NOT_COUNT, 10**6)
     yield "distil: steps", lambda v: distil(train, 1, steps=v, setting=cpu), NOT_COUNT
