@@ -37,7 +37,7 @@ Sized = Callable[[ImageSet, Sequence[Sheet] | None], int]
 
 @dataclass(frozen=True)
 class StorageLaw:
-    """err = e + A n^-a + B b^-c; pilots: (P, 3) n, b in bytes, and the error measured."""
+    """err = e + A n^-a + B b^-c; pilots: (P, 4) n, b in bytes, the error measured, seconds of the training."""
 
     e: float
     A: float
@@ -52,8 +52,8 @@ class StorageLaw:
 
 
 def fit_law(pilots: np.ndarray) -> StorageLaw:
-    """The law nearest to (P, 3) pilots: exponents from a grid, the rest by nonnegative least squares."""
-    n, b, error = np.asarray(pilots, dtype=np.float64).T
+    """The law nearest to (P, 4) pilots: exponents from a grid, the rest by nonnegative least squares."""
+    n, b, error = np.asarray(pilots, dtype=np.float64).T[:3]
     best: tuple[float, StorageLaw] | None = None
     for a in np.geomspace(0.1, 2, 20):
         for c in np.geomspace(0.1, 4, 20):
@@ -66,14 +66,16 @@ def fit_law(pilots: np.ndarray) -> StorageLaw:
     return best[1]
 
 
-def storage_law(images: ImageSet, codec: Codec, seed: int, setting: Setting) -> StorageLaw:
-    """The law of these images, fitted to pilots; each pilot is kept in the setting's store."""
+def storage_law(
+    images: ImageSet, codec: Codec, seed: int, setting: Setting, qualities: Sequence[int] = PILOT_QUALITIES
+) -> StorageLaw:
+    """The law of these images, fitted to pilots at these qualities; each pilot is kept in the setting's store."""
     setting = setting.suited_to(images)
     rest, validation = images.hold_out(float(np.clip(1000 / len(images), 0.1, 0.3)), seed)
     rows, order = [], generator(check_seed(seed), "storage law").permutation(np.argsort(rest.ids, kind="stable"))
     for fraction in PILOT_FRACTIONS:
         some = rest.take(order[: max(1, round(fraction * len(rest)))])
-        for quality in PILOT_QUALITIES:
+        for quality in qualities:
             level = replace(codec, quality=quality)
 
             def pilot(some: ImageSet = some, level: Codec = level) -> Mapping[str, Any]:
@@ -85,7 +87,7 @@ def storage_law(images: ImageSet, codec: Codec, seed: int, setting: Setting) -> 
                     evaluate_on=validation,
                 )
                 each = sum(len(sheet.content) for sheet in sheets) / len(some)
-                return {"pilot": np.array([len(some), each, 1 - result.accuracy])}
+                return {"pilot": np.array([len(some), each, 1 - result.accuracy, result.seconds])}
 
             key = {"images": images.fingerprint(), "seed": seed, "n": len(some), "codec": level.label, **setting.key}
             key |= {"effort": level.effort, "chroma": level.chroma}

@@ -18,6 +18,8 @@ from PIL import Image
 
 from dqas_lib.bins.bins import make_bins
 from dqas_lib.budget.sensitivity import ClassCurves
+from dqas_lib.compressed.byte_budget import StorageLaw
+from dqas_lib.compressed.codecs import lossy_codec
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import DataSet, ImageSet
@@ -27,6 +29,7 @@ from dqas_lib.explorers import class_budget, frames, pages, widgets
 from dqas_lib.explorers import drop as drops
 from dqas_lib.explorers import ratio as ratios
 from dqas_lib.explorers import rounds as rounds_
+from dqas_lib.explorers.bytes import BytesExplorer, bytes_explorer
 from dqas_lib.methods import METHODS
 from dqas_lib.notebook import plots
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
@@ -114,7 +117,19 @@ def rounds(digits):
     return rounds_.RoundsExplorer(train, number, counts, scores, bin=np.arange(n) % 10)
 
 
-@pytest.fixture(params=["ratio", "drop", "budget", "rounds"])
+@pytest.fixture(scope="module")
+def bytes_(digits):
+    """Pilots of two numbers of images at three qualities; 1,000 small images reach more than 250 large ones."""
+    pilots = [
+        (n, b, e, 2.0)
+        for n, errors in ((250, (0.3, 0.2, 0.19)), (1000, (0.18, 0.1, 0.09)))
+        for b, e in zip((20, 40, 90), errors, strict=True)
+    ]
+    law, shown = StorageLaw(0.05, 1.0, 0.5, 1.0, 1.0, np.array(pilots)), digits.train.take(np.arange(6))
+    return BytesExplorer(shown, np.stack([shown.images // k for k in (3, 2, 1)]), (15, 40, 75), law, "AVIF")
+
+
+@pytest.fixture(params=["ratio", "drop", "budget", "rounds", "bytes_"])
 def explorer(request):
     return request.getfixturevalue(request.param)
 
@@ -332,6 +347,24 @@ def test_the_drop_explorer_drops_by_the_rule_of_its_stage(digits, rule):
     changed = (made.reconstructed[1] != made.images.images).any(axis=-1)
     assert changed.any()
     assert not (changed & pixel_mask(stage.kept[:3], 8)).any()
+
+
+def test_the_bytes_explorer_names_the_better_way_to_spend_the_bytes(bytes_):
+    assert [dial.texts for dial in bytes_.dials] == [("250", "1,000"), ("15", "40", "75")]
+    few, many = (bytes_.draw(Figure(), place) for place in ((0, 2), (1, 2)))
+    assert "250 images in AVIF at quality 75 take 22.5 kB, 90 bytes per image, and reach 81.0 %" in few
+    assert few.endswith("1,000 images at 20 bytes reach 82.0 % with fewer bytes.")
+    assert many.endswith("reach 91.0 % in 2 s of training; no other pilot reaches more with as few bytes.")
+
+
+def test_the_bytes_explorer_shows_the_pilots_of_the_law(digits, tmp_path):
+    setting, codec = Setting(recipe=scaled(get_recipe("quick"), 0.05), store=Store(tmp_path)), lossy_codec("webp")
+    images = digits.train.take(np.arange(400))
+    found = bytes_explorer(images, images.ids[:5], codec=codec, qualities=(20, 80), setting=setting)
+    assert found.law.pilots.shape == (6, 4)
+    errors = np.abs(found.coded.astype(float) - found.shown.images).mean(axis=(1, 2, 3, 4))
+    assert errors[0] > errors[1] > 0  # a higher quality is nearer to the original
+    assert found.codec == "WebP"
 
 
 def test_the_rounds_explorer_counts_what_each_round_adds(rounds):
