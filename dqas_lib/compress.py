@@ -13,6 +13,7 @@ from dqas_lib.compressed.byte_budget import bytes_asked
 from dqas_lib.core.checks import a_path, number, one_of
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import Store, default_root, versions
+from dqas_lib.core.texts import plain
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.data.load import load_images
 from dqas_lib.data.near_duplicates import near_duplicates
@@ -192,8 +193,8 @@ def compress_folder(
         {RECORD: json.dumps(told, ensure_ascii=False) + "\n", **_lists(done)},
         form=form,
         link=link,
-        card=f"# {out.name}\n\n{len(kept):,} of {told['pool']:,} images, chosen by `{chosen.name}` of the DQAS kit, "
-        f"seed {seed}: see `{RECORD}`. `{DROPPED}` lists the others.\n",
+        card=f"# {plain(out.name)}\n\n{len(kept):,} of {told['pool']:,} images, chosen by `{chosen.name}` of the DQAS "
+        f"kit, seed {seed}: see `{RECORD}`. `{DROPPED}` lists the others.\n",
     )
     lap("writing")
     return done

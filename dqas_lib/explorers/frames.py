@@ -21,6 +21,7 @@ from PIL import Image
 from dqas_lib.compressed.codecs import to_sheet
 from dqas_lib.core.checks import check_fields
 from dqas_lib.core.errors import DataError, DqasError, InputError
+from dqas_lib.core.texts import TURNS
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.notebook import plots
 from dqas_lib.quantize import Selection
@@ -116,7 +117,7 @@ def draw_figure(explorer: Explorer, places: tuple[int, ...]) -> tuple[FigureCanv
     with mpl.rc_context(STYLE):
         canvas = FigureCanvasAgg(Figure(figsize=explorer.size, dpi=DPI))
         canvas.figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.11)
-        caption = explorer.draw(canvas.figure, places)
+        caption = TURNS.sub("\u25a1", explorer.draw(canvas.figure, places))
         plots.plain_ticks(canvas.figure)
         canvas.draw()
         return canvas, caption

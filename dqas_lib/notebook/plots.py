@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 from PIL import Image
 
 from dqas_lib.core.files import write_atomically
-from dqas_lib.core.texts import plain
+from dqas_lib.core.texts import TURNS, plain
 from dqas_lib.notebook.run_outputs import run_folder
 
 DPI, SHOWN_DPI = 160, 100  # of the pixels in a PNG, and of the place it takes on a page
@@ -107,7 +107,8 @@ def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     if (folder := run_folder()) is not None:
         figure.savefig(svg, format="svg", metadata={"Date": None})
-        for ending, content in ("png", png.getvalue()), ("svg", svg.getvalue()), ("txt", f"{alt}\n".encode()):
+        drawn = TURNS.sub("\u25a1", svg.getvalue().decode()).encode()
+        for ending, content in ("png", png.getvalue()), ("svg", drawn), ("txt", f"{alt}\n".encode()):
             write_atomically(folder / "figures" / f"{name}.{ending}", content)
     plt.close(figure)
     width = round(Image.open(png).width * SHOWN_DPI / DPI)

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dqas_lib.core.errors import RunError
 from dqas_lib.core.files import write_atomically
+from dqas_lib.core.texts import plain
 from dqas_lib.reproduce.child import leave_out_formats
 from dqas_lib.reproduce.claims import CLAIMS, answers
 from dqas_lib.reproduce.folder import finished, place_of, read_json
@@ -178,6 +180,7 @@ def render(template: str, reports: Path, **values: Any) -> str:
     )
     environment.filters |= {"text": text, "rows": lambda content: list(csv.reader(io.StringIO(content)))}
     environment.filters |= {"number": _number, "basename": lambda name: Path(name).name, "duration": duration}
+    environment.filters["plain"] = partial(plain, most=300)
     environment.filters["settings"] = lambda given: ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
     environment.tests["search"] = lambda name, pattern: re.search(pattern, name)
     source = Path(__file__).with_name(f"{template}.jinja").read_text(encoding="utf-8")

@@ -1,10 +1,12 @@
 """Names that would do harm, in chromium: nothing of them runs, loads or becomes an element."""
 
+import matplotlib as mpl
 import mistune
 import numpy as np
 import pandas as pd
 import pytest
-from hostile_names import NAMES
+from hostile_names import NAMES, reports_of_names
+from matplotlib import pyplot as plt
 
 from dqas_lib.budget.sensitivity import fit_curves
 from dqas_lib.core.texts import plain
@@ -50,3 +52,28 @@ def test_names_on_pages(page, tmp_path):
     check(page)
     assert page.locator("td").count() == 2 * n
     assert page.locator("strong").count() == n
+
+
+def test_names_in_reports(page, tmp_path):
+    readme, compared = reports_of_names(tmp_path)
+    markdown = mistune.create_markdown(escape=False, plugins=["url", "table", "strikethrough"])
+    (tmp_path / "readme.html").write_text(f"<meta charset=utf-8>{markdown(readme)}".replace("<a ", "<ins "))
+    (tmp_path / "compared.html").write_text(compared)
+    for name in ("readme", "compared"):
+        page.goto((tmp_path / f"{name}.html").as_uri())
+        check(page)
+        assert NAMES[0] in page.locator("body").inner_text()
+
+
+def test_names_in_svg(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("DQAS_RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(plots, "display", lambda _: None)
+    with mpl.rc_context(plots.style()):
+        figure, axis = plt.subplots(figsize=(6, 9))
+        axis.set_yticks(range(len(NAMES)), NAMES)
+        plots.show(figure, "names", NAMES[0])
+    page.goto((tmp_path / "figures" / "names.svg").as_uri())
+    page.wait_for_timeout(200)
+    active = "script, foreignObject, b, i, a, [onload], [onclick], [onmouseover], [onerror]"
+    assert page.evaluate(f"document.querySelectorAll('{active}').length + (window.harmed || 0)") == 0
+    assert NAMES[0] in page.evaluate("document.documentElement.textContent")
