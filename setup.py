@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-KIT = ("notebooks/*.ipynb", "notebooks/profiles/*.yaml", "reports/*.json", "reports/tables/*/*/*")
+KIT = ("notebooks/*.ipynb", "notebooks/profiles/*.yaml", "reports/*.json", "reports/tables/*/*/*", "reports/ids/*/*/*")
 
 
 class WithNotebooks(build_py):

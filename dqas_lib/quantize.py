@@ -1,6 +1,5 @@
 """The front door: check what is given, call the stages in order, check what they give back."""
 
-import io
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from dqas_lib.compressed.codecs import SHEETS, Codec, Sheet, lossy_codec
 from dqas_lib.compressed.write import blackened, contents, decoded, lossy_sheets, save_compressed
 from dqas_lib.core.checks import a_path, check_ratio, kinds, of_kind, one_of, whole_number
 from dqas_lib.core.errors import InputError
-from dqas_lib.core.files import write_atomically
+from dqas_lib.core.files import npy_bytes, write_atomically
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.methods.base import Method, checked, get_method, options
 from dqas_lib.patches.autoencoder import Autoencoder
@@ -128,9 +127,8 @@ class Selection:
         if pool is None and self.ids.dtype.kind not in "iu":
             raise InputError(f"ids like {self.ids[0]!r} are no positions: give pool=, the images selected from")
         positions = self.ids if pool is None else pool.positions(self.ids)
-        buffer, path = io.BytesIO(), a_path("path", path)
-        np.save(buffer, positions.astype(np.int64), allow_pickle=False)
-        write_atomically(path, buffer.getvalue())
+        path = a_path("path", path)
+        write_atomically(path, npy_bytes(positions.astype(np.int64)))
         return path
 
 

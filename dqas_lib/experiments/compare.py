@@ -7,6 +7,7 @@ stopped grid goes on, and a second call with more ratios computes only what is n
 
 import itertools
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ REACHED = ("accuracy", "best_accuracy", "macro_accuracy", "cross_entropy")
 Sources = Mapping[str, str | Source] | Sequence[str | Source]
 Theta = float | AdaptiveTheta
 Patches = tuple[str, Patchify, str]  # order, plan, kind of ratio
-Result = tuple[dict[str, Any], list[dict[Hashable, Any]]]  # a row, and its rows per class
+Result = tuple[dict[str, Any], list[dict[Hashable, Any]], np.ndarray | None]  # a row, its rows per class, its ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +53,12 @@ class Comparison:
             cross_entropy, selection_seconds, training_seconds.
         classes: One per training and class: class, selected (images), recall, missing (mean probability missing at the
             true class).
+        ids: Name of each selection, such as "digits-dqas-10pct-seed0" -> its ids, in the order selected.
     """
 
     rows: pd.DataFrame
     classes: pd.DataFrame
+    ids: Mapping[str, np.ndarray]
 
     def pilots(self, method: str) -> Pilots:
         """The runs of one method as pilots of its learning curves; compare(...) was given validation images as test."""
@@ -162,8 +165,17 @@ def compare(
                 images_at(trial.ratio, stage.kept_fraction, len(data.train))
     workers = workers_here(str(quiet.device)) if workers is None else whole_number("workers", workers)
     results = _run(data, trials, workers, setting.progress, compute)
-    classes = [row for _, per_class in results for row in per_class]
-    return Comparison(pd.DataFrame([row for row, _ in results]), pd.DataFrame(classes))
+    classes = [row for _, per_class, _ in results for row in per_class]
+    names = [_name(row, whole=any(len(values) > 1 for values in several)) for row, *_ in results]
+    ids = {name: ids for name, (*_, ids) in zip(names, results, strict=True) if ids is not None}
+    return Comparison(pd.DataFrame([row for row, *_ in results]), pd.DataFrame(classes), ids)
+
+
+def _name(row: Mapping[str, Any], *, whole: bool) -> str:
+    """Name of a selection, fit for a file; whole: with what was tried of patches."""
+    text = f"{row['dataset']}-{row['method']}-{100 * row['ratio']:g}pct-seed{row['seed']}"
+    text += f"-{row['patchify']}-{row['drop']}-{row['theta']:g}" if whole and row["patchify"] != "none" else ""
+    return re.sub(r"[^\w.+-]+", "-", text)
 
 
 def labeled(methods: Sources) -> dict[str, Source]:
@@ -204,7 +216,7 @@ def _trial(data: DataSet, trial: Trial, compute: bool, networks: Sequence[Archit
     if selected is None:
         return None
     if not selected.class_counts.any():
-        return {}, []
+        return {}, [], None
     reached = evaluate(selected, data.test, trial.evaluation, trial.seed, compute=compute)
     if reached is None:
         return None
@@ -223,4 +235,5 @@ def _trial(data: DataSet, trial: Trial, compute: bool, networks: Sequence[Archit
     row |= {"selection_seconds": round(selected.seconds, 3), "training_seconds": round(reached.seconds, 3)}
     classes = {"class": data.train.class_names, "selected": selected.class_counts}
     classes |= {"recall": reached.recall, "missing": reached.missing}
-    return row, pd.DataFrame(key | classes).to_dict("records")
+    ids = None if kind == "all" else selected.ids
+    return row, pd.DataFrame(key | classes).to_dict("records"), ids

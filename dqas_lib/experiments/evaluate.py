@@ -41,6 +41,7 @@ class Selected:
     seconds: float  # it took, with everything it needed that was not in the store
     load: Callable[[], ImageSet]
     weights: np.ndarray | None = None  # (B,) of the losses, where the method defines them
+    ids: np.ndarray | None = None  # (B,) in the order selected; None of what a maker made
 
     @cached_property
     def images(self) -> ImageSet:
@@ -142,7 +143,9 @@ def select(
         return subset.with_images(found["pixels"]) if dropping else subset
 
     numbers = float(found["stored_ratio"]), float(found["seconds"])
-    return Selected(str(found["fingerprint"]), found["class_counts"], *numbers, load, found.get("weights"))
+    return Selected(
+        str(found["fingerprint"]), found["class_counts"], *numbers, load, found.get("weights"), found.get("ids")
+    )
 
 
 @kinds

@@ -1,4 +1,4 @@
-"""What a notebook leaves behind when it is executed in a papermill run: tables, figures, and the result."""
+"""What a notebook leaves behind when it is executed in a papermill run: tables, ids, figures, and the result."""
 
 import json
 import os
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dqas_lib.core.checks import kinds
 from dqas_lib.core.errors import InputError
-from dqas_lib.core.files import write_atomically
+from dqas_lib.core.files import npy_bytes, write_atomically
 from dqas_lib.core.store import versions
 
 
@@ -25,6 +26,14 @@ def save(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     if (folder := run_folder()) is not None:
         write_atomically(folder / "tables" / f"{name}.csv", rows.to_csv(index=False, lineterminator="\n").encode())
     return rows
+
+
+@kinds
+def save_ids(ids: Mapping[str, np.ndarray]) -> None:
+    """In a run, write the ids of selections to ids/<name>.npy of the run, (B,) int64 or str in the order selected."""
+    if (folder := run_folder()) is not None:
+        for name, values in ids.items():
+            write_atomically(folder / "ids" / f"{name}.npy", npy_bytes(values))
 
 
 @kinds

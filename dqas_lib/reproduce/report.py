@@ -1,9 +1,10 @@
 """Reports: finished runs, published as executed notebooks, figures and tables, and a README made of them.
 
 Layout: notebooks/<profile>/<run>.ipynb, figures/<profile>/<run>/<figure>.png and .svg (.txt: what it shows, in words),
-tables/<profile>/<run>/<table>.csv, and <profile>.json with the provenance of each run: id, parameters, code, versions,
-machine, and the SHA-256 of every file. README.md is generated from these files alone; nothing in it is typed in. Only a
-file that still has the SHA-256 of the provenance is ever overwritten or removed.
+tables/<profile>/<run>/<table>.csv, ids/<profile>/<run>/<selection>.npy, and <profile>.json with the provenance of each
+run: id, parameters, code, versions, machine, and the SHA-256 of every file. README.md and ids/SHA256SUMS are generated
+from these files alone; nothing in them is typed in. Only a file that still has the SHA-256 of the provenance is ever
+overwritten or removed.
 """
 
 import csv
@@ -28,7 +29,7 @@ from dqas_lib.reproduce.folder import finished, place_of, read_json
 from dqas_lib.reproduce.grid import duration
 from dqas_lib.reproduce.profiles import Profile, Run
 
-KINDS = ("figures", "tables")
+KINDS = ("figures", "tables", "ids")
 KEPT = ("kernelspec", "language_info", "widgets")  # of an executed notebook's metadata
 INSTALLED_AT = re.compile(r"""(?:[A-Za-z]:)?[/\\][^\n:"']*[/\\]site-packages[/\\]""")
 LARGEST_BYTES = 2_000_000  # of a file in a repository
@@ -46,7 +47,7 @@ class RunRecord(BaseModel):
     seconds: float
     machine: str
     parameters: dict[str, Any]
-    files: dict[Annotated[str, Field(pattern=r"^(figures|tables|notebooks)(/[^/.][^/]*)+$")], str]
+    files: dict[Annotated[str, Field(pattern=r"^(figures|tables|ids|notebooks)(/[^/.][^/]*)+$")], str]
     device: str = "?"
     versions: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -114,7 +115,17 @@ def publish(profile: Profile, own: Path, reports: Path, names: Sequence[str] = (
     for name in contents.keys() - same:
         write_atomically(reports / name, contents[name])
     write_atomically(readme, make_readme(reports).encode())
+    sums = reports / "ids" / "SHA256SUMS"
+    if (content := _sums_of_ids(reports)) or sums.exists():
+        write_atomically(sums, content.encode())
     return [reports / name for name, content in contents.items() if len(content) > LARGEST_BYTES]
+
+
+def _sums_of_ids(reports: Path) -> str:
+    """Checksums of all published ids, as `sha256sum --check` reads them in the folder of ids."""
+    records = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
+    listed = {name: sha for record in records for run in record["runs"] for name, sha in run["files"].items()}
+    return "".join(f"{sha}  {name[4:]}\n" for name, sha in sorted(listed.items()) if name.startswith("ids/"))
 
 
 def _sha256(content: bytes) -> str:
@@ -165,7 +176,7 @@ def make_readme(reports: Path) -> str:
     profiles = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
     profiles.sort(key=lambda record: (record["full"], record["profile"]))
     claims = [(claim.text, answers(claim, profiles, reports)) for claim in CLAIMS]
-    return render("README.md", reports, profiles=profiles, claims=claims)
+    return render("README.md", reports, profiles=profiles, claims=claims, ids=bool(_sums_of_ids(reports)))
 
 
 def render(template: str, reports: Path, **values: Any) -> str:

@@ -1,10 +1,10 @@
 """One's own results against the published ones: value by value, and what may explain a difference.
 
-A value is a number in a table, or among those that a notebook reports. It is equal (up to the last bits of a sum),
-within the published interval, or outside. The interval is what was published: the number after ±, or the column
-`half` beside the mean. In a table with a row per seed it is two standard deviations around the mean of the published
-seeds of that setting [ours], from three seeds on. Without an interval every difference is outside. Figures are made
-from the tables, so they are not compared; seconds and megabytes are shown beside each other.
+A value is a number in a table or among those that a notebook reports, or the ids of a selection. It is equal (up to the
+last bits of a sum), within the published interval, or outside. The interval is what was published: the number after ±,
+or the column `half` beside the mean. In a table with a row per seed it is two standard deviations around the mean of
+the published seeds of that setting [ours], from three seeds on. Without an interval every difference is outside.
+Figures are made from the tables, so they are not compared; seconds and megabytes are shown beside each other.
 """
 
 import hashlib
@@ -97,8 +97,8 @@ def verify(profile: Profile, own: Path, published: Path, names: Sequence[str] = 
         verdict.measured.append((run.name, "seconds", ours["seconds"], theirs["seconds"]))
         _compare(verdict, run.name, *(pd.DataFrame([dict(_leaves(each["values"]))]) for each in (ours, theirs)))
         for name, sha256 in theirs["files"].items():
-            if name.startswith("tables/"):
-                _compare_files(verdict, place_of(own, run) / "tables" / Path(name).name, published / name, sha256)
+            if (kind := name.partition("/")[0]) in ("tables", "ids"):
+                _compare_files(verdict, place_of(own, run) / kind / Path(name).name, published / name, sha256)
     return verdict
 
 
@@ -117,7 +117,16 @@ def _compare_files(verdict: Verdict, own: Path, published: Path, sha256: str) ->
     except (OSError, ValueError, EOFError):
         verdict.problems.append(f"{own} is missing or damaged, so it was not compared: run it again with --force")
         return
-    _compare(verdict, f"{published.parent.name}/{published.name}", ours, theirs)
+    name = f"{published.parent.name}/{published.name}"
+    if own.suffix != ".npy" or len(ours) != len(theirs):
+        _compare(verdict, name, ours, theirs)
+        return
+    verdict.values += 1  # a selection is one
+    if len(rows := np.flatnonzero(ours["id"] != theirs["id"])):
+        place = f"{name}, {len(rows):,} of {len(ours):,} ids, first in row {rows[0] + 1}"
+        verdict.differences.append(
+            Difference(place, "id", *(each["id"][rows[0]] for each in (ours, theirs)), np.nan, False)
+        )
 
 
 def read_table(suffix: str, content: bytes) -> pd.DataFrame:

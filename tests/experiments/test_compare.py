@@ -50,6 +50,9 @@ def test_one_row_a_training_with_exact_budgets_and_class_rows_that_sum_to_them(d
         assert row.accuracy == pytest.approx(recalls.mean())  # the test part is balanced
         assert row.macro_accuracy == pytest.approx(recalls.mean())
         assert row.best_accuracy >= row.accuracy
+    assert len(result.ids) == 8  # all images are no selection
+    chosen = quantize(data.train, 0.2, method=DQ(n_bins=5), seed=1, setting=Setting(recipe=TINY))
+    np.testing.assert_array_equal(result.ids[f"{data.name}-five-bins-20pct-seed1"], chosen.ids)
 
 
 def test_a_second_call_reads_the_store_and_several_processes_give_the_same_rows(data, tmp_path, monkeypatch):

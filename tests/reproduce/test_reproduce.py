@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.sign import NotebookNotary
 from places import REPOSITORY
@@ -134,11 +135,11 @@ def test_results_are_published_by_an_explicit_step(tmp_path: Path, capsys: pytes
     assert {name: (reports / name).is_file() for name in run["files"]} == dict.fromkeys(run["files"], True)
     assert run["files"]["figures/tiny/square/plot.png"] == hashlib.sha256(b"not a picture\x05").hexdigest()
     readme = (reports / "README.md").read_text()
-    assert "| [tiny](#profile-tiny) | full, as published | 1 |" in readme
+    assert "| [tiny](#profile-tiny) | `dqas-reproduce --profile tiny` | full, as published | 1 |" in readme
     assert "a **full** run with the published settings. Three numbers." in readme
     assert "| 5 | 25 |" in readme
     assert 'alt="A line through &#34;5&#34; &amp; more."' in readme
-    assert "Made again by `dqas-reproduce --profile tiny --run square`." in readme
+    assert "Each row of its tables is made again by `dqas-reproduce --profile tiny --run square`." in readme
     published = json.loads((reports / "notebooks" / "tiny" / "square.ipynb").read_text())
     assert "".join(published["cells"][0]["source"]) == "Now in other words."
     assert [cell["metadata"].get("tags") for cell in published["cells"][1:3]] == [
@@ -363,6 +364,7 @@ figure, axis = plt.subplots()
 axis.plot([1, 2], [1, N])
 plots.show(figure, "line", "A line.")
 run_outputs.save(pd.DataFrame({"n": [N]}), "numbers")
+run_outputs.save_ids({"digits-random": pd.Series([7, N]).to_numpy()})
 run_outputs.finish({"n": N})"""
     write_notebook(tmp_path / "notebooks" / "real.ipynb", code)
     assert reproduce.main(["--profile", write_profile(tmp_path, "{notebook: real, parameters: {N: 3}}")]) == 0
@@ -370,6 +372,9 @@ run_outputs.finish({"n": N})"""
     assert run["values"] == {"n": 3}
     place = outputs(tmp_path, "real")
     files = sorted(path.relative_to(place).as_posix() for path in place.glob("*/*"))
-    assert files == ["figures/line.png", "figures/line.svg", "figures/line.txt", "tables/numbers.csv"]
+    figures = ["figures/line.png", "figures/line.svg", "figures/line.txt"]
+    assert files == [*figures, "ids/digits-random.npy", "tables/numbers.csv"]
+    ids = np.append(np.array([]).astype(int), np.load(place / "ids" / "digits-random.npy"))  # as DQ's loader reads it
+    assert (ids.tolist(), ids.dtype.kind) == ([7, 3], "i")
     assert {"torch", "numpy", "papermill", "python"} <= set(run["versions"])
     assert 'alt=\\"A line.\\"' in (place / "notebook.ipynb").read_text()
