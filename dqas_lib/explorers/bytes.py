@@ -59,7 +59,9 @@ class BytesExplorer:
             axes.imshow(to_sheet(pictures, -(-len(pictures) // 2)), interpolation="nearest")
         axes = figure.add_subplot(grid[:, 1], title="accuracy on validation images (%)")
         for row, color in zip(pilots, plots.OKABE_ITO, strict=False):
-            axes.plot(row[:, 0] * row[:, 1] / 1e6, 100 * (1 - row[:, 2]), "o-", color=color, label=f"{row[0, 0]:,.0f} images")
+            axes.plot(
+                row[:, 0] * row[:, 1] / 1e6, 100 * (1 - row[:, 2]), "o-", color=color, label=f"{row[0, 0]:,.0f} images"
+            )
         axes.plot(n * each / 1e6, 100 * (1 - error), "o", markersize=11, fillstyle="none", color="black")
         axes.set(xscale="log")
         axes.set_xlabel("MB, all the images", labelpad=1)

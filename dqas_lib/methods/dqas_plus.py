@@ -8,7 +8,7 @@ import numpy as np
 from dqas_lib.core.checks import number, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.methods.base import Choice, GroupMethod, draw_within_classes, quotas, register
-from dqas_lib.methods.submodular import FacilityLocation
+from dqas_lib.methods.geometry import Herding
 from dqas_lib.pool import DYNAMICS, Pool
 from dqas_lib.training.dynamics import area_under_margin
 
@@ -25,7 +25,7 @@ class DQASPlus:
 
     Args:
         easy, hard: Fractions of each class left out at either end; None: by the class and the ratio (`window`).
-        inside: What picks within the window, class by class: a method such as `FacilityLocation`, or None: at random.
+        inside: What picks within the window, class by class: a method such as `Herding`, or None: at random.
         checkpoints, scale: Looks at all the images, and the factor on the length of the recipe.
 
     Raises:
@@ -36,7 +36,7 @@ class DQASPlus:
     needs: ClassVar[tuple[str, ...]] = ("labels", "features", "dynamics")
     easy: float | None = None
     hard: float | None = None
-    inside: GroupMethod | None = field(default_factory=FacilityLocation)
+    inside: GroupMethod | None = field(default_factory=Herding)
     checkpoints: int = 8
     scale: float = 0.5
 
