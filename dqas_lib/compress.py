@@ -23,7 +23,7 @@ from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.random import Random
 from dqas_lib.quantize import Selection, as_many_as_fit, quantize
 from dqas_lib.training.setting import Setting
-from dqas_lib.update import joined, update
+from dqas_lib.update import joined, update, vanished
 
 SIZE = 32  # [ours] side in pixels of the copies that are looked at: 100,000 take 300 MB
 MANY = 20_000  # [ours] images from which a CPU learns with the small network
@@ -43,6 +43,7 @@ class Compressed:
             classes are imbalanced, else (). near: (file, earlier file that it resembles, cosine).
         classes: Class -> images to choose from, kept, and in the reference.
         bytes: Of the files to choose from, and of those kept; seconds: by stage.
+        gone: Classes of the set that grows of which no new image has come.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Compressed:
     classes: Mapping[str, tuple[int, ...]]
     bytes: tuple[int, int]
     seconds: dict[str, float]
+    gone: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         total, stages = sum(counts[0] for counts in self.classes.values()), self.seconds.items()
@@ -63,6 +65,8 @@ class Compressed:
         ]
         if self.reference:
             lines.append(f"the classes are imbalanced: what to beat is {REFERENCE}, random with equal classes")
+        if self.gone:
+            lines.append(f"no new image is of class {', '.join(map(repr, self.gone))}: what was chosen of it stays")
         size = f"{self.bytes[1] / 1e6:,.1f} MB of {self.bytes[0] / 1e6:,.1f} MB"
         return "\n".join([*lines, f"{self.path}: {size} ({', '.join(f'{name} {s:.0f} s' for name, s in stages)})"])
 
@@ -182,6 +186,7 @@ def compress_folder(
         classes=dict(zip(everything.class_names, zip(*counts, strict=True), strict=True)),
         bytes=(originals.total_bytes(names), originals.total_bytes(kept)),
         seconds=seconds,
+        gone=() if old is None else vanished(known, images),
     )
     told = {"ratio": share, "method": chosen.name, "seed": seed, "pool": record.get("pool", 0) + len(images)}
     told |= {"kept": len(kept), "classes": done.classes, "settings": selection.settings, "versions": versions()}

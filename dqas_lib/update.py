@@ -56,9 +56,7 @@ def update(
     ratio, method = ratio or known.get("image_ratio"), method or known.get("method", {}).get("name")
     if ratio is None or method is None or (isinstance(method, str) and method not in METHODS):
         raise InputError(f"the compressed set does not say how it was made (ratio {ratio}, method {method}): give both")
-    there = {new.class_names[label] for label in np.flatnonzero(new.class_counts)}
-    gone = [before.class_names[c] for c in np.flatnonzero(before.class_counts) if before.class_names[c] not in there]
-    if gone and missing == "stop":
+    if (gone := vanished(before, new)) and missing == "stop":
         names = ", ".join(map(repr, gone[:5])) + (" ..." if len(gone) > 5 else "")
         raise InputError(f"no new image is of class {names}: add some, or give missing='keep' if the class is complete")
     setting = (setting or Setting()).suited_to(new)
@@ -74,9 +72,6 @@ def update(
     images = joined(before, added.images)
     n_before = round(len(before) / known.get("image_ratio", ratio))
     joins = [*known.get("updates", []), {"kept": len(before), "pool": len(new), "added": len(added), **added.settings}]
-    masks = None
-    if added.kept is not None and kept is not None:
-        masks = np.concatenate([kept, added.kept])
     return replace(
         added,
         images=images,
@@ -84,7 +79,7 @@ def update(
         settings={**known, "method": added.settings["method"], "updates": joins},
         weights=None,
         trace={},
-        kept=masks,
+        kept=None if kept is None or added.kept is None else np.concatenate([kept, added.kept]),
     )
 
 
@@ -98,6 +93,12 @@ def _parts(compressed: Any) -> tuple[ImageSet, dict[str, Any], np.ndarray | None
         of_kind("the compressed set", compressed, Selection, "give what quantize or open_compressed gives")
         known = {**compressed.settings, "image_ratio": compressed.image_ratio}
     return compressed.images, known, compressed.kept, compressed.autoencoder
+
+
+def vanished(before: ImageSet, new: ImageSet) -> tuple[str, ...]:
+    """Classes of the first set that have no image in the second; they are matched by name."""
+    old, there = ({part.class_names[c] for c in np.flatnonzero(part.class_counts)} for part in (before, new))
+    return tuple(sorted(old - there))
 
 
 def joined(first: ImageSet, second: ImageSet) -> ImageSet:

@@ -25,6 +25,7 @@ from dqas_lib.core.errors import DataError, reason_of
 from dqas_lib.core.files import read_npz, refused_writes, write_npz, writing_atomically
 from dqas_lib.data.data_report import SPLIT_SEED, TEST_FRACTION, DataReport
 from dqas_lib.data.decoding import FITS, FORMATS, Fault, decode_all, in_threads
+from dqas_lib.data.originals import check_room
 from dqas_lib.data.splits import stratified
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"}
@@ -61,6 +62,8 @@ def examine_folder(
     try:
         report = _report(path, listing, hashes, read_npz(prepared, only=FACTS), settings, key)
     except (DataError, KeyError):  # not there, or damaged
+        needed = 3 * size * size * len(listing.files)
+        check_room(prepared, needed, "free some, or set DQAS_DATA to a folder with more")
         images, facts = _decode(path, listing, hashes, size=size, fit=fit, progress=progress)
         report = _report(path, listing, hashes, facts, settings, key)
         if not report.counts[0].all() or not report.counts[1].any():

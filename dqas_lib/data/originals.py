@@ -75,12 +75,11 @@ def check_target(out: Path, *folders: Path) -> None:
         raise InputError(f"{out} exists and is not an empty folder: give another path, or empty it")
 
 
-def check_room(out: Path, needed: int) -> None:
-    """DataError when the disk of `out` has less room than this many bytes; asked before anything is written."""
+def check_room(out: Path, needed: int, way_out: str = "free some, give a smaller ratio, or link instead") -> None:
+    """DataError when the disk of `out` has less room than this many bytes; asked before the work for them begins."""
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed * SPARE:
-        way_out = "free some, give a smaller ratio, or link instead of copying"
         raise DataError(f"{out} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB left: {way_out}")
 
 
@@ -161,8 +160,7 @@ def _as_parquet(
     described = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([("image", image), ("label", pa.int64())], metadata=described)
     label_of = {name: label for label, name in enumerate(class_names)}
-    names, total = [*chosen], originals.total_bytes(chosen)
-    shards = max(1, -(-total // SHARD_BYTES))
+    names, shards = [*chosen], max(1, -(-originals.total_bytes(chosen) // SHARD_BYTES))
     (folder / "data").mkdir()
     for shard in range(shards):
         part = names[len(names) * shard // shards : len(names) * (shard + 1) // shards]
@@ -177,14 +175,6 @@ def _as_parquet(
                     for name in part[start : start + ROW_GROUP]
                 ]
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
-    written = sum(path.stat().st_size for path in (folder / "data").iterdir())
-    named = "".join(f"          '{label}': {json.dumps(name)}\n" for label, name in enumerate(class_names))
-    yaml = (
-        "task_categories:\n- image-classification\n"
-        f"dataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n"
-        f"      class_label:\n        names:\n{named}"
-        f"  splits:\n  - name: train\n    num_bytes: {total}\n    num_examples: {len(names)}\n"
-        f"  download_size: {written}\n  dataset_size: {total}\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n"
-    )
+    yaml = "task_categories: [image-classification]\nconfigs:\n- config_name: default\n  data_files:\n"
+    yaml += "  - split: train\n    path: data/train-*\n"
     (folder / "README.md").write_text(f"---\n{yaml}---\n\n{options['card']}", encoding="utf-8")

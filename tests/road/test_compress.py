@@ -105,7 +105,7 @@ def test_parquet_as_hugging_face_reads_it(folder, tmp_path, monkeypatch):
     assert told["image"]["_type"] == "Image"
     yaml = pytest.importorskip("yaml")
     card = yaml.safe_load((done.path / "README.md").read_text().split("---")[1])
-    assert card["dataset_info"]["features"][1]["dtype"]["class_label"]["names"] == {"0": "cat", "1": "dog"}
+    assert told["label"] == {"names": ["cat", "dog"], "_type": "ClassLabel"}  # in the files, not in the card again
     assert card["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*"}]
 
 
@@ -148,11 +148,23 @@ def test_what_is_refused(folder, tmp_path, monkeypatch):
         compress_folder(folder, tmp_path / "out", bytes=100, method="random", on_error="skip")
     with pytest.raises(InputError, match="form is one of folder, parquet, yolo; got 'zip'"):
         compressed(folder, tmp_path / "out", form="zip")
-    (folder / "dog" / "page.jpg").unlink()
-    monkeypatch.setattr(originals.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 10))
-    with pytest.raises(DataError, match=r"needs 0 MB and its disk has 0 MB left: free some"):
-        compressed(folder, tmp_path / "out")
-    monkeypatch.undo()
+    (folder / "cat" / "new.jpg").write_bytes((folder / "cat" / "01.jpg").read_bytes()[:-9])
+    with monkeypatch.context() as small_disk:  # said before the work: files are decoded, then images compared
+        small_disk.setattr(originals.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 10))
+        small_disk.setattr("dqas_lib.data.folders.decode_all", None)
+        with pytest.raises(
+            DataError, match=r"data/.*npz needs 0 MB and its disk has 0 MB left: free some, or set DQAS"
+        ):
+            compressed(folder, tmp_path / "out")
+    with monkeypatch.context() as small_disk:
+        small_disk.setattr("dqas_lib.compress.near_duplicates", None)
+        with pytest.raises(TypeError):  # there is room
+            compressed(folder, tmp_path / "out")
+        small_disk.setattr(originals.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9, 9, 10))
+        with pytest.raises(
+            DataError, match=r"out needs 0 MB and its disk has 0 MB left: free some, give a smaller ratio"
+        ):
+            compressed(folder, tmp_path / "out")
     monkeypatch.setenv("DQAS_DATA", str(folder / "data"))
     with pytest.raises(InputError, match="set DQAS_DATA to another folder"):
         compressed(folder, tmp_path / "out")

@@ -96,6 +96,12 @@ def test_a_folder_grows(tmp_path, monkeypatch):
     assert len(both.kept) == 20
     assert len(list((tmp_path / "two").glob("*/*.png"))) == 20
     assert len(first.kept) == len(list((tmp_path / "one").glob("*/*.png")))
+    for path in (tmp_path / "tue" / "dog").iterdir():
+        path.rename(tmp_path / "tue" / "cat" / path.name)
+    (tmp_path / "tue" / "dog").rmdir()
+    done = compress_folder(tmp_path / "tue", tmp_path / "cats", join=tmp_path / "one", size=8)
+    assert "no new image is of class 'dog': what was chosen of it stays" in str(done)
+    assert done.classes["dog"] == (5, 5)
     (tmp_path / "one" / first.kept[0]).rename(tmp_path / "elsewhere.png")
     with pytest.raises(
         DataError, match=rf"1 files chosen before are not in .*one, '{first.kept[0]}' for one: put them"
