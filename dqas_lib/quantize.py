@@ -20,6 +20,7 @@ from dqas_lib.compressed.byte_budget import (
     storage_law,
 )
 from dqas_lib.compressed.codecs import SHEETS, Codec, Sheet, lossy_codec
+from dqas_lib.compressed.soft_labels import soften
 from dqas_lib.compressed.write import blackened, contents, decoded, lossy_sheets, save_compressed
 from dqas_lib.core.checks import a_path, check_ratio, kinds, of_kind, one_of, whole_number
 from dqas_lib.core.errors import InputError
@@ -153,6 +154,7 @@ def quantize(
     codec: str | Codec = "auto",
     n_images: int | None = None,
     quality: int | None = None,
+    soft_labels: bool = False,
     method: str | Method = "dqas",
     seed: int = 0,
     setting: Setting | None = None,
@@ -174,6 +176,8 @@ def quantize(
             `compressed.codecs.Codec`.
         n_images, quality: Of a budget in bytes: forced. Neither: both by the storage law, whose pilots are nine
             trainings by the setting's recipe (`compressed.byte_budget`); one: as much of the other as fits.
+        soft_labels: Keep what a network trained on all the images says of those selected; training learns that in place
+            of the labels. Never in one column with hard labels: they bring along what the other images taught [ours].
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
@@ -200,6 +204,7 @@ def quantize(
             return quantize(
                 images,
                 n / len(images),
+                soft_labels=soft_labels,
                 method=method,
                 seed=seed,
                 setting=setting,
@@ -210,7 +215,7 @@ def quantize(
                 autoencoder=autoencoder,
             )
 
-        return _within(bytes, images, take, codec, n_images, quality, setting or Setting())
+        return _within(bytes, images, take, codec, n_images, quality, setting or Setting(), soft_labels)
     if n_images is not None or quality is not None or codec != "auto":
         raise InputError("codec, n_images and quality belong to a budget in bytes: give bytes")
     several = isinstance(ratio, Sequence | np.ndarray) and not isinstance(ratio, str)
@@ -241,6 +246,8 @@ def quantize(
         elif stage is not None:
             after = stage.apply(choice.positions)
             selected, kept, coder = after.images, after.kept, after.autoencoder
+        if soft_labels:
+            selected = replace(selected, soft_labels=soften(pool.logits[choice.positions]))
         selections.append(
             Selection(
                 images=selected,
@@ -266,6 +273,7 @@ def _within(
     n_images: int | None,
     quality: int | None,
     setting: Setting,
+    soft_labels: bool,
 ) -> Selection:
     """A selection whose compressed set takes at most the bytes asked, and at most 1 % less; `take` selects n images."""
     most = len(of_kind("images", images, ImageSet, "give the part of a data set to select from, such as its train"))
@@ -311,9 +319,10 @@ def _within(
         return _said(forced, n_bytes, codec.label)
     if n_images is None:
         law = storage_law(images, codec, 0, setting)  # one law for every seed of the selection
+        like = replace(images, soft_labels=np.ones((most, images.n_classes), np.uint8)) if soft_labels else images
         one, all_ = (
             sum(len(content) for _, content in contents(part, None, None, None, []))
-            for part in (images.take(np.arange(1)), images)
+            for part in (like.take(np.arange(1)), like)
         )
         each, ends = (all_ - one) / max(most - 1, 1), (bytes_at(images.images, codec, q) for q in (10, 95))
         n_images = best_number(law, n_bytes, one + MANIFEST_SETTINGS, each, (next(ends), next(ends)), most)

@@ -20,7 +20,9 @@ ENTRIES: dict[str, Any] = {
     **{"name": str, "pixels": str, "mirror": bool, "class_names": list},
     **{"files": dict, "provenance": dict, "autoencoder": dict | None},
 }
-FILES = re.compile(r"patches-\d{3,}\.(webp|avif|jpeg)|(masks|labels|ids)\.npy|ids\.json|autoencoder\.safetensors")
+FILES = re.compile(
+    r"patches-\d{3,}\.(webp|avif|jpeg)|(masks|labels|ids|soft_labels|soft_classes)\.npy|ids\.json|autoencoder\.safetensors"
+)
 
 
 def entry_of(content: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dqas_lib.compressed import soft_labels
 from dqas_lib.compressed.codecs import LOSSY_COLUMNS, SHEETS, Codec, by_class, decode_sheet, sheet_columns
 from dqas_lib.compressed.manifest import MANIFEST, Files, read_manifest
 from dqas_lib.core.checks import a_path
@@ -127,9 +128,20 @@ def _open(
     elif not kept.all():
         raise DataError(f"{path}: patches are dropped, but {MANIFEST} names no autoencoder: save the set again")
     names = tuple(manifest["class_names"])
-    images = ImageSet(pixels, labels, ids, names, manifest["name"], manifest["mirror"], manifest["provenance"])
+    soft = _soft_labels(files, len(names))
+    images = ImageSet(pixels, labels, ids, names, manifest["name"], manifest["mirror"], manifest["provenance"], soft)
     sizes = {MANIFEST: manifest_bytes, **{name: len(content) for name, content in files.items()}}
     return CompressedSet(images, kept, coder, manifest, sizes, transform)
+
+
+def _soft_labels(files: Files, n_classes: int) -> np.ndarray | None:
+    """(N, C) uint8 probabilities of the teacher, 0 for classes that were not kept; None when there are none."""
+    if soft_labels.FILE not in files:
+        return None
+    levels = files.array(soft_labels.FILE)
+    if soft_labels.CLASSES not in files:
+        return levels
+    return soft_labels.spread(levels, files.array(soft_labels.CLASSES), n_classes)
 
 
 def _lossless(path: Path, files: Files, n: int, size: int) -> np.ndarray:

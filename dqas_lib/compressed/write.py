@@ -4,6 +4,8 @@
     patches-000.webp ...      contact sheets: kept patches where they belong, dropped ones black; lossless, image after
                               image, or (format version 2) lossy, .webp, .avif or .jpeg, class after class
     masks.npy                 (N, ceil(G / 8)) uint8, a bit per patch, 1 where it is kept (version 2: if one is dropped)
+    soft_labels.npy           (N, C) uint8 probabilities of a teacher in 255ths, if there are any; of more than 10
+                              classes the largest 5, whose classes are in soft_classes.npy
     labels.npy, ids.npy       (N,) smallest whole-number type (ids.json where ids are texts)
     autoencoder.safetensors   half-precision weights (absent when nothing was dropped, or when it is a pretrained one)
 
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import features
 
+from dqas_lib.compressed import soft_labels
 from dqas_lib.compressed.codecs import (
     LOSSY_COLUMNS,
     SHEETS,
@@ -174,6 +177,8 @@ def _parts(
     if sheets is None or not kept.all():
         yield "masks.npy", npy_bytes(np.packbits(kept, axis=1))
     yield "labels.npy", npy_bytes(_smallest(images.labels))
+    if images.soft_labels is not None:
+        yield from soft_labels.files_of(images.soft_labels)
     if images.ids.dtype.kind in "iu":
         yield "ids.npy", npy_bytes(_smallest(images.ids))
     else:

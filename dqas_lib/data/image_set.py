@@ -32,6 +32,8 @@ class ImageSet:
         class_names: C names; name: the data set's.
         mirror: Whether a mirrored image is still of its class; training mirrors images only then (no digits).
         provenance: Where the images came from, files left out included, as plain JSON values.
+        soft_labels: (N, C) uint8, a teacher's probabilities in 255ths, that training learns in place of the labels;
+            None: it learns the labels.
     """
 
     images: np.ndarray
@@ -41,6 +43,7 @@ class ImageSet:
     name: str = ""
     mirror: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    soft_labels: np.ndarray | None = field(default=None, repr=False)
     _order: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +68,11 @@ class ImageSet:
         order = np.argsort(ids, kind="stable")
         if np.any(ids[order][1:] == ids[order][:-1]):
             raise InputError(f"ids must be unique; got {ids[order][1:][ids[order][1:] == ids[order][:-1]][0]!r} twice")
+        soft = self.soft_labels
+        if soft is not None and (np.shape(soft) != (n, len(names)) or getattr(soft, "dtype", None) != np.uint8):
+            raise InputError(f"soft_labels must be ({n}, {len(names)}) uint8; got {np.shape(soft)}")
+        if soft is not None and not soft.any(axis=1).all():
+            raise InputError(f"soft_labels of an image are all 0: {int((~soft.any(axis=1)).sum())} of {n} images")
         checked = {"labels": labels.astype(np.int64, copy=False), "ids": ids, "class_names": tuple(map(str, names))}
         for field_name, value in {**checked, "mirror": bool(self.mirror), "_order": order}.items():
             object.__setattr__(self, field_name, value)
@@ -113,7 +121,9 @@ class ImageSet:
 
     def take(self, positions: np.ndarray) -> "ImageSet":
         """The images at these positions, in this order."""
-        return replace(self, images=self.images[positions], labels=self.labels[positions], ids=self.ids[positions])
+        soft = None if self.soft_labels is None else self.soft_labels[positions]
+        parts = {name: getattr(self, name)[positions] for name in ("images", "labels", "ids")}
+        return replace(self, **parts, soft_labels=soft)
 
     def select(self, ids: Sequence[Any] | np.ndarray) -> "ImageSet":
         """The images with these ids, in this order."""
@@ -132,13 +142,13 @@ class ImageSet:
         return self.take(np.flatnonzero(~validation)), self.take(np.flatnonzero(validation))
 
     def fingerprint(self) -> str:
-        """SHA-256 (20 hex digits) of pixels, labels, ids and class names: what a cached result was computed on."""
+        """SHA-256 (20 hex digits) of pixels, labels (soft ones, too), ids and class names: what a result stands on."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
         sha = hashlib.sha256()
-        for part in (self.images, self.labels):
+        for part in (self.images, self.labels, *(() if self.soft_labels is None else (self.soft_labels,))):
             sha.update(str(part.shape).encode())
             sha.update(np.ascontiguousarray(part).data)
         sha.update("\0".join([*self.ids.astype(str), *self.class_names, str(self.mirror)]).encode())

@@ -25,6 +25,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "half, twice the bytes": {"method": "random", "share": 0.5},
     "fitted": {"method": "random"},
     "fitted, dqas-plus": {"method": "dqas-plus"},
+    "random, lossless, soft labels": {"method": "random", "codec": "lossless", "soft_labels": True},
+    "fitted, soft labels": {"method": "random", "soft_labels": True},
 }
 
 

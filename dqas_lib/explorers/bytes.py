@@ -53,8 +53,8 @@ class BytesExplorer:
         n, each, error, seconds = pilots[places]
         grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.3), hspace=0.3, wspace=0.25)
         stored = f"stored: {each:.0f} bytes per image"
-        for row, (title, pictures) in enumerate({"original": self.shown.images, stored: self.coded[places[1]]}.items()):
-            axes = figure.add_subplot(grid[row, 0], title=title, anchor="NW")
+        for place, (title, pictures) in enumerate({"original": self.shown.images, stored: self.coded[places[1]]}.items()):
+            axes = figure.add_subplot(grid[place, 0], title=title, anchor="NW")
             axes.set_axis_off()
             axes.imshow(to_sheet(pictures, -(-len(pictures) // 2)), interpolation="nearest")
         axes = figure.add_subplot(grid[:, 1], title="accuracy on validation images (%)")
@@ -66,8 +66,8 @@ class BytesExplorer:
         axes.set(xscale="log")
         axes.set_xlabel("MB, all the images", labelpad=1)
         axes.legend(loc="lower right")
-        fewer = self.law.pilots[self.law.pilots[:, 0] * self.law.pilots[:, 1] <= n * each]
-        best, other = fewer[fewer[:, 2].argmin()], "no other pilot reaches more with as few bytes"
+        runs, other = self.law.pilots, "no other pilot reaches more with as few bytes"
+        best = min(runs[runs[:, 0] * runs[:, 1] <= n * each], key=lambda run: run[2])
         if best[2] < error:
             other = f"{best[0]:,.0f} images at {best[1]:.0f} bytes reach {100 * (1 - best[2]):.1f} % with fewer bytes"
         return (

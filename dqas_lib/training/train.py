@@ -72,7 +72,7 @@ def train(
     weights: np.ndarray | None = None,
     after_step: Callable[[int, Network], None] | None = None,
 ) -> TrainingResult:
-    """Train a fresh network on `images` and evaluate it.
+    """Train a fresh network on `images` and evaluate it; images with soft labels teach those, without smoothing.
 
     Args:
         seed: Of the initial weights and of the order of the data.
@@ -104,7 +104,9 @@ def train(
         model.precision = recipe.precision
         model = model.to(device).train()
         update, peak = _optimizer(model, setting)
-        labels, side = torch.from_numpy(images.labels).to(device), 0
+        labels, side, smoothing = torch.from_numpy(images.labels).to(device), 0, recipe.label_smoothing
+        if images.soft_labels is not None:
+            labels, smoothing = probabilities_of(images.soft_labels).to(device), 0.0
         rng, low = torch_generator(seed, "training"), in_bfloat16(recipe.precision, device, images.size)
         borders = [border(recipe.side(step, total, images.size), recipe.pad) for step in range(total)]
         views = _drawn_ahead(images, batch, borders, rng, device)
@@ -118,7 +120,7 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
                 output = model(x)
             loss = functional.cross_entropy(
-                output.float(), labels[picks], label_smoothing=recipe.label_smoothing, reduction=reduction
+                output.float(), labels[picks], label_smoothing=smoothing, reduction=reduction
             )
             if factors is not None:
                 loss = (loss * factors[picks]).mean()
@@ -175,6 +177,12 @@ def _check_sides(size: int, recipe: Recipe, network: str) -> None:
             f"network {network!r} needs images of at least {least} px, and recipe {recipe.name!r} shows it images of "
             f"{smallest} px: give another network, 'small_cnn' for instance"
         )
+
+
+def probabilities_of(soft_labels: np.ndarray) -> Tensor:
+    """(N, C) float32 rows that sum to 1, of soft labels in 255ths."""
+    shares = torch.from_numpy(soft_labels).float()
+    return shares / shares.sum(dim=1, keepdim=True)
 
 
 def shuffled(n_images: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
