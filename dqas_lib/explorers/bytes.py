@@ -53,7 +53,7 @@ class BytesExplorer:
         n, each, error, seconds = pilots[places]
         grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.3), hspace=0.3, wspace=0.25)
         stored = f"stored: {each:.0f} bytes per image"
-        for place, (title, pictures) in enumerate({"original": self.shown.images, stored: self.coded[places[1]]}.items()):
+        for place, title, pictures in (0, "original", self.shown.images), (1, stored, self.coded[places[1]]):
             axes = figure.add_subplot(grid[place, 0], title=title, anchor="NW")
             axes.set_axis_off()
             axes.imshow(to_sheet(pictures, -(-len(pictures) // 2)), interpolation="nearest")

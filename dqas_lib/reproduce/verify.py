@@ -124,9 +124,8 @@ def _compare_files(verdict: Verdict, own: Path, published: Path, sha256: str) ->
     verdict.values += 1  # a selection is one
     if len(rows := np.flatnonzero(ours["id"] != theirs["id"])):
         place = f"{name}, {len(rows):,} of {len(ours):,} ids, first in row {rows[0] + 1}"
-        verdict.differences.append(
-            Difference(place, "id", *(each["id"][rows[0]] for each in (ours, theirs)), np.nan, False)
-        )
+        own_id, published_id = (str(each["id"][rows[0]]) for each in (ours, theirs))
+        verdict.differences.append(Difference(place, "id", own_id, published_id, np.nan, False))
 
 
 def read_table(suffix: str, content: bytes) -> pd.DataFrame:
