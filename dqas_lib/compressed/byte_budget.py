@@ -125,7 +125,7 @@ def bytes_asked(amount: int | str, reference: Callable[[], int]) -> int:
         raise InputError(f"bytes must be a whole number, or a text such as '12 MB' or '10%'; got {amount!r}")
     value = float(match[1].replace("_", "").replace(",", ""))
     if match[2] == "%":
-        return int(number("bytes in %", value, 0, 100, ends="(]") / 100 * reference())
+        return int(number("bytes in %", value, 0, ends="()") / 100 * reference())
     return whole_number("bytes", int(value * UNITS[match[3] or ""]))
 
 
