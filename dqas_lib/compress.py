@@ -156,8 +156,7 @@ def compress_folder(
         check_room(out, int(share * total))
     match, cosine = near_duplicates(everything.images, near)
     lap("near-duplicates")
-    setting = setting or _setting(images, progress)
-    default = DQASPlus(checkpoints=4) if _many(images, setting) else DQASPlus()
+    setting, default = _suited(images, setting, progress)
     chosen = get_method(method or record.get("method") or default)
 
     def choose(share: float) -> Selection:
@@ -220,14 +219,12 @@ def _looked_at(
     return replace(pool, ids=np.array(names)), Originals.of(folder, dict(zip(names, files, strict=True))), left_out
 
 
-def _many(images: ImageSet, setting: Setting) -> bool:
-    """Whether a CPU has to learn from more images than it can look at often."""
-    return setting.device == "cpu" and len(images) > MANY
-
-
-def _setting(images: ImageSet, progress: bool) -> Setting:
-    setting = Setting(device="auto", store=Store.default(), progress=progress)
-    return setting.replace(network="small_cnn", recipe="cpu") if _many(images, setting) else setting
+def _suited(images: ImageSet, given: Setting | None, progress: bool) -> tuple[Setting, Method]:
+    """Setting, where none is given, and method for this number of images: a CPU cannot look at many often."""
+    setting = given or Setting(device="auto", store=Store.default(), progress=progress)
+    if setting.device != "cpu" or len(images) <= MANY:
+        return setting, DQASPlus()
+    return given or setting.replace(network="small_cnn", recipe="cpu"), DQASPlus(checkpoints=4)
 
 
 def _lists(done: Compressed) -> dict[str, str]:
