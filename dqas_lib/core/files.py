@@ -196,6 +196,18 @@ def read_npy(content: bytes, *, where: str) -> np.ndarray:
         return _read_array(lambda: io.BytesIO(content), len(content), where)
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """The array of an .npy, mapped into memory, read-only: of its bytes only those that are asked for are read.
+
+    Raises DataError, whatever is wrong, as `read_npz` does. The file must stay as it is while the array is in use.
+    """
+    with _hostile(f"{path} cannot be mapped as a plain array"):
+        array = npy.open_memmap(path, mode="r")
+        if array.offset + array.nbytes != (there := path.stat().st_size):
+            raise DataError(f"{path} claims {array.shape} {array.dtype} and holds {there:,} bytes: damaged")
+        return array
+
+
 @contextmanager
 def _hostile(failure: str) -> Iterator[None]:
     """Whatever a parser raises on hostile bytes, the caller gets one kind of error."""

@@ -36,8 +36,8 @@ def load_images(
 
     Args:
         source: A name of DATA_SETS ("digits", "cifar10", "cifar100", "tiny-imagenet"), a prepared .npz (data/README.md
-            gives its arrays), or a folder with one folder per class, or with train/ and test/ of that kind; without
-            test/ a fifth of each class, drawn by seed 0, is the test set.
+            gives its arrays) or a folder with its arrays as .npy files, or a folder with one folder per class, or with
+            train/ and test/ of that kind; without test/ a fifth of each class, drawn by seed 0, is the test set.
         root: Where prepared sets and downloads live (default: data/).
         size: Side in pixels (default: the files' common size, or 64).
         fit: "crop" keeps the middle square, "pad" the whole picture on black.
@@ -57,6 +57,8 @@ def load_images(
         known = DATA_SETS[source]
         return (known() if isinstance(known, type) else known).load(top, progress)
     path = a_path("the source", source, REMEDY)
+    if (path / "train_images.npy").is_file():
+        return read_prepared(path, path.resolve().name)
     if path.is_dir():
         look = partial(data_report, path, root=top, size=size, fit=fit, duplicates=duplicates, progress=progress)
         return _folder(look, on_error, mirror)

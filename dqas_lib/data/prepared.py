@@ -1,4 +1,4 @@
-"""A prepared data set: one .npz, whose arrays data/README.md lists; read with suspicion."""
+"""A prepared data set: one .npz, or a folder of .npy; data/README.md lists the arrays; read with suspicion."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dqas_lib.core.errors import DataError, InputError
-from dqas_lib.core.files import read_npz
+from dqas_lib.core.files import map_npy, read_npy, read_npz
 from dqas_lib.data.image_set import DataSet, ImageSet
 
 NEEDED = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
@@ -14,8 +14,11 @@ OPTIONAL = ("train_index", "test_index", "mirror")
 
 
 def read_prepared(path: Path, name: str) -> DataSet:
-    """Read a prepared .npz as the data set `name`; DataError says what is wrong with it."""
-    arrays = read_npz(path, only=NEEDED + OPTIONAL)
+    """Read a prepared .npz as the data set `name`; DataError says what is wrong with it.
+
+    path: Of the .npz; or of a folder with an .npy for each array, whose images are mapped into memory, not read.
+    """
+    arrays = _mapped(path) if path.is_dir() else read_npz(path, only=NEEDED + OPTIONAL)
     missing = [key for key in NEEDED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}: a prepared data set holds {', '.join(NEEDED)}")
@@ -42,6 +45,14 @@ def read_prepared(path: Path, name: str) -> DataSet:
         )
     check_classes(train.class_counts, train.class_names, str(path))
     return DataSet(name, train, test)
+
+
+def _mapped(folder: Path) -> dict[str, np.ndarray]:
+    files = {name: file for name in NEEDED + OPTIONAL if (file := folder / f"{name}.npy").is_file()}
+    return {
+        name: map_npy(file) if name.endswith("images") else read_npy(file.read_bytes(), where=str(file))
+        for name, file in files.items()
+    }
 
 
 def check_classes(counts: np.ndarray, class_names: Sequence[str], where: str) -> None:

@@ -237,6 +237,47 @@ def test_pickled_objects_are_never_loaded(tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+def in_a_folder(folder: Path, arrays: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def test_a_prepared_folder_is_mapped_not_read(tmp_path):
+    arrays = prepared(train_index=np.array([10, 30, 20, 5, 4, 3]), mirror=np.array(False))
+    np.savez(tmp_path / "mine.npz", **arrays)
+    read, mapped = load_images(tmp_path / "mine.npz"), load_images(in_a_folder(tmp_path / "mine", arrays))
+    assert (mapped.name, mapped.train.mirror) == ("mine", False)
+    for part, other in ((mapped.train, read.train), (mapped.test, read.test)):
+        assert isinstance(part.images, np.memmap)
+        assert part.fingerprint() == other.fingerprint()
+    few = mapped.train.select([30, 4])
+    assert type(few.images) is np.ndarray
+    assert np.array_equal(few.images, read.train.images[[1, 4]])
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.train.images[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "cannot be mapped as a plain array"),
+        (lambda file: file.write_bytes(file.read_bytes() + b"0"), r"claims \(6, 2, 2, 3\) uint8 and holds 201 bytes"),
+        (lambda file: file.write_bytes(b""), "cannot be mapped as a plain array"),
+        (lambda file: np.save(file, np.array([{}])), "cannot be mapped as a plain array"),
+        (lambda file: np.save(file, np.zeros((0, 2, 2, 3), np.uint8)), "need as many labels"),
+        (lambda file: np.save(file, np.zeros((6, 2, 2, 3))), r"train part: images must be .* float64"),
+        (lambda file: file.with_name("train_labels.npy").unlink(), "lacks train_labels"),
+        (lambda file: file.with_name("train_labels.npy").write_bytes(b"0"), "train_labels.npy is no array"),
+    ],
+)
+def test_a_prepared_folder_that_is_damaged(tmp_path, change, message):
+    change(in_a_folder(tmp_path / "mine", prepared()) / "train_images.npy")
+    with pytest.raises(DataError, match=message):
+        load_images(tmp_path / "mine")
+
+
 def test_a_missing_prepared_set(tmp_path):
     with pytest.raises(DataError, match=r"no prepared data set at .*nothing\.npz"):
         load_images(tmp_path / "nothing.npz")
