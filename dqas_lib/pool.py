@@ -19,7 +19,7 @@ from dqas_lib.core.digests import canonical, is_ours
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.data.image_set import ImageSet
-from dqas_lib.training.dynamics import training_dynamics
+from dqas_lib.training.dynamics import look, training_dynamics
 from dqas_lib.training.features import extract, head_logits
 from dqas_lib.training.gradients import Gradients
 from dqas_lib.training.networks import Network, make_network
@@ -80,6 +80,12 @@ class Pool:
         """(N,) positions in the order of the ids."""
         return np.argsort(self.images.ids, kind="stable")
 
+    @cached_property
+    def _moves(self) -> tuple[Any, Any]:
+        """Into the order of the ids, and back: positions, or slices, which copy nothing, for images that lie in it."""
+        in_order = np.array_equal(self.by_id, np.arange(len(self.images)))
+        return (slice(None), slice(None)) if in_order else (self.by_id, np.argsort(self.by_id))
+
     @property
     def available(self) -> tuple[str, ...]:
         """What of NEEDS there is, or can be computed here."""
@@ -131,8 +137,8 @@ class Pool:
 
     def outputs(self, network: Network) -> dict[str, np.ndarray]:
         """Features (N, d) and logits (N, C) of all the images by a trained network, float32."""
-        features = np.empty((len(self.images), network.head.in_features), dtype=np.float32)
-        features[self.by_id] = extract(network, self.images.images[self.by_id], device=self.setting.device)
+        images = self.images
+        features = look(network, images.images, self.by_id, side=images.size, device=self.setting.device)
         return {"features": features, "logits": head_logits(network, features)}
 
     @cached_property
@@ -146,7 +152,7 @@ class Pool:
 
         def compute() -> dict[str, np.ndarray]:
             if self.source is None:
-                network = self.train(self.images.take(self.by_id), seed=self.seed).network
+                network = self.train(self.images.take(self._moves[0]), seed=self.seed).network
             else:
                 network = self.source.trained
             weights = {f"weights.{key}": value.cpu().numpy() for key, value in network.state_dict().items()}
@@ -200,11 +206,12 @@ class Pool:
         recipe = self.setting.recipe
 
         def compute() -> dict[str, np.ndarray]:
-            images, shorter = self.images.take(self.by_id), scaled(recipe, scale)
+            to, back = self._moves
+            images, shorter = self.images.take(to), scaled(recipe, scale)
             if small and shorter.sides:
                 shorter = replace(shorter, sides=((shorter.sides[0][0], 1.0),))
             setting = self.setting.replace(recipe=shorter)
-            seed, back = derive(self.seed, "dynamics", run), np.argsort(self.by_id)
+            seed = derive(self.seed, "dynamics", run)
             values = training_dynamics(images, setting=setting, seed=seed, checkpoints=checkpoints)
             by_image = {name: values[name][back] for name in ("features", "logits")}
             return {**by_image, "step": values["step"], **{name: values[name][:, back] for name in DYNAMICS}}
@@ -231,9 +238,9 @@ class Pool:
         """Recursive GraphCut bins of every class in the space of `features`."""
 
         def compute() -> dict[str, np.ndarray]:
-            features, labels, setting = self.features[self.by_id], self.images.labels[self.by_id], self.setting
+            (to, back), setting = self._moves, self.setting
+            features, labels = self.features[to], self.images.labels[to]
             bins = make_bins(features, labels, n_bins, device=setting.device, progress=setting.progress)
-            back = np.argsort(self.by_id)
             return {"bin": bins.bin[back], "rank": bins.rank[back]}
 
         arrays = self.stage("bins", {"n_bins": n_bins}, compute, (train, extract, make_bins))

@@ -5,10 +5,11 @@ early bins are dense, late ones sparse.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
+import joblib
 import numpy as np
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -73,7 +74,8 @@ def make_bins(
         features: (N, d), scaled to unit rows here.
         lambda_val: Weight of the first sum of the gain.
         device: Features on a CUDA device, or device="cuda", are cut there (the same float64 scores and tie rule). On a
-            CPU as many classes are cut at once as the BLAS has threads; the result does not depend on how many.
+            CPU as many classes are cut at once as the BLAS has threads, or where `joblib.parallel_config` says, on the
+            workers of a Dask client for instance; the result does not depend on it.
 
     Raises:
         InputError: For NaN or infinite features, or labels that do not fit them.
@@ -88,16 +90,15 @@ def make_bins(
     features = np.asarray(features)
     check_features(features)
     numbers, ranks = np.zeros((2, len(features)), dtype=np.int64)
-
-    def cut(label: int) -> None:
-        own = np.flatnonzero(labels == label)
-        numbers[own], ranks[own] = recursive_bins(unit_rows(features[own]), n_bins, lambda_val=lambda_val)
-
     classes = np.unique(labels)
-    at_once = min(len(classes), _blas_threads())
-    with threadpool_limits(1, "blas") if at_once > 1 else nullcontext(), ThreadPoolExecutor(max(1, at_once)) as pool:
-        done = pool.map(cut, classes)
-        list(tqdm(done, total=len(classes), desc="bins, class by class", disable=not progress, leave=False))
+    at_once = max(1, min(len(classes), _blas_threads()))
+    bar = tqdm(classes, desc="bins, class by class", disable=not progress, leave=False)
+    units = (unit_rows(features[labels == label]) for label in bar)  # in a partial: see `dynamics.look`
+    tasks = (joblib.delayed(partial(recursive_bins, unit, n_bins, lambda_val=lambda_val))() for unit in units)
+    with threadpool_limits(1, "blas") if at_once > 1 else nullcontext():
+        done = joblib.Parallel(at_once, prefer="threads")(tasks)
+    for label, result in zip(classes, done, strict=True):
+        numbers[labels == label], ranks[labels == label] = result
     return Bins(numbers, ranks, n_bins)
 
 

@@ -57,7 +57,8 @@ def gradient_bins(pool: Pool, n_bins: int) -> Bins:
         number, rank = np.zeros((2, len(pool.images)), dtype=np.int64)
         for label in range(pool.images.n_classes):
             members = pool.by_id[pool.images.labels[pool.by_id] == label]
-            unit = pool.gradients.take(members).unit()
+            own = (values[members] for values in (pool.features, pool.logits, pool.images.labels))
+            unit = Gradients.of(*own).unit()
             number[members], rank[members] = fill_bins(len(unit), n_bins, partial(_fill, unit))
         return {"bin": number, "rank": rank}
 

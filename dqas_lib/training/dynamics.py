@@ -4,9 +4,12 @@ All images are passed through the network at evenly spaced checkpoints, in evalu
 Toneva et al. look at an image when it is in a batch; this is another subsample of their definition. [ours]
 """
 
+from collections.abc import Iterator
 from functools import lru_cache, partial
 
+import joblib
 import numpy as np
+import torch
 
 from dqas_lib.core.checks import whole_number
 from dqas_lib.data.image_set import ImageSet
@@ -17,6 +20,10 @@ from dqas_lib.training.probabilities import true_class_margin
 from dqas_lib.training.recipes import get_recipe
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import resized, train
+
+BLOCK = 2048  # images looked at in one go, a multiple of the batches of `extract`
+AT_ONCE = 1 << 25  # logits held while outcomes are worked out: all of Tiny ImageNet's, 33,554 images of 1,000 classes
+KEPT_BYTES = 1 << 31  # of images whose copy in a smaller side is kept from one checkpoint to the next
 
 
 def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,6 +41,37 @@ def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dic
     }
 
 
+def look(
+    network: Network, images: np.ndarray, order: np.ndarray, *, side: int, device: str | torch.device
+) -> np.ndarray:
+    """(N, d) float32 features of (N, H, W, 3) images, which may be memory-mapped, block by block.
+
+    Where `joblib.parallel_config` names a backend, such as that of a Dask client, the blocks are looked at there.
+
+    Args:
+        order: (N,) positions in the order in which they are cut into blocks; features are in that of the images.
+        side: Pixels a side that the images are shown in.
+    """
+    features = np.empty((len(images), network.head.in_features), dtype=np.float32)
+    blocks = [order[first : first + BLOCK] for first in range(0, len(order), BLOCK)]
+    # in a partial, which Dask sends with the task: temporary arrays that it scatters may be gone when the task comes
+    shown = (joblib.delayed(partial(_features, network, images[rows], side, device))() for rows in blocks)
+    for rows, values in zip(blocks, joblib.Parallel()(shown), strict=True):
+        features[rows] = values
+    return features
+
+
+def _features(network: Network, images: np.ndarray, side: int, device: str | torch.device) -> np.ndarray:
+    return extract(network, resized(images, side), device=device)
+
+
+def _logits(network: Network, features: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows, and their logits, AT_ONCE at a time."""
+    size = max(1, AT_ONCE // network.head.out_features)
+    for rows in (slice(first, first + size) for first in range(0, len(features), size)):
+        yield rows, head_logits(network, features[rows])
+
+
 def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20) -> dict[str, np.ndarray]:
     """Train on all the images and record `outcome` at `checkpoints` evenly spaced steps, the last one included.
 
@@ -47,18 +85,24 @@ def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoi
     total = recipe.total_steps(len(images))
     steps = sorted({max(1, round(total * (i + 1) / checkpoints)) for i in range(checkpoints)})
     records: list[dict[str, np.ndarray]] = []
-    last: dict[str, np.ndarray] = {}
+    features, order = np.empty((0, 0), dtype=np.float32), np.arange(len(images))
     at_side = lru_cache(maxsize=1)(partial(resized, images.images))  # a side lasts for several checkpoints
 
     def record(step: int, model: Network) -> None:
+        nonlocal features
         if step in steps:
-            shown = at_side(recipe.side(step - 1, total, images.size))
-            features = extract(model, shown, device=setting.device)
-            last.update(features=features, logits=head_logits(model, features))
-            records.append(outcome(**last, labels=images.labels))
+            side = recipe.side(step - 1, total, images.size)
+            shown = at_side(side) if images.images.nbytes <= KEPT_BYTES else images.images
+            features = look(model, shown, order, side=side, device=setting.device)
+            parts = [outcome(features[rows], part, images.labels[rows]) for rows, part in _logits(model, features)]
+            records.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
-    train(images, setting=setting, seed=seed, after_step=record)
-    return {"step": np.asarray(steps), **last, **{name: np.stack([r[name] for r in records]) for name in records[0]}}
+    network = train(images, setting=setting, seed=seed, after_step=record).network
+    logits = np.empty((len(images), images.n_classes), dtype=np.float32)
+    for rows, part in _logits(network, features):
+        logits[rows] = part
+    recorded = {name: np.stack([r[name] for r in records]) for name in records[0]}
+    return {"step": np.asarray(steps), "features": features, "logits": logits, **recorded}
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
