@@ -28,11 +28,31 @@ The map, from the ground up; a floor imports only from those before it:
 
 # ruff: noqa: F401 - imported for those who use the library
 
+import os
+import signal
 import sys
 from types import ModuleType
 from typing import Any
 
 from dqas_lib.core import __version__ as __version__
+
+
+def _stopped(*_: Any) -> None:
+    """Ctrl-C while a command is being imported: one line, where NumPy would make an ImportError of it."""
+    os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+def _imported() -> None:
+    """A command has imported what it needs: Ctrl-C is a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _stopped:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_is_sought = sys.argv[:1] == ["-m"] and {"dqas_lib", "dqas_lib.reproduce"} & {*sys.orig_argv}
+_is_command = _is_sought or "".join(sys.argv[:1]).endswith("dqas-reproduce")
+if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup ignores it: so it stays
+    signal.signal(signal.SIGINT, _stopped)
 
 # fmt: off
 __all__ = [

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dqas_lib import _imported
 from dqas_lib.core.errors import DqasError
 
 INPUT_STATUS, STOPPED_STATUS = 2, 130
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from dqas_lib.compress import compress_folder
 
+        _imported()
         done = compress_folder(
             options.folder,
             options.out,

@@ -1,11 +1,13 @@
 """The files a newcomer starts from agree with each other."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from places import REPOSITORY
@@ -120,6 +122,33 @@ print(main(["--profile", "quikc"]), [*large.intersection(sys.modules)])"""
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)  # no packages at all
     assert result.stderr.startswith("error: this needs the extra 'notebooks' (no filelock, ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this sends a signal as Ctrl-C does")
+@pytest.mark.parametrize("module", ["argparse", "numpy", "datetime"])
+@pytest.mark.parametrize("command", ["dqas_lib.reproduce --dry-run", "dqas_lib compress here --out there --ratio 0.1"])
+def test_ctrl_c_while_a_command_is_imported_is_one_line(command, module, tmp_path):
+    """Also while NumPy imports datetime, where a KeyboardInterrupt becomes an ImportError."""
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r} and "dqas_lib" in sys.modules:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Stop())""")
+    paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    result = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env={**os.environ, "PYTHONPATH": paths, "DQAS_DATA": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (130, 1), result.stderr
+    assert result.stderr.startswith("stopped")
 
 
 def test_make_help_lists_every_documented_target():

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dqas_lib import _imported
 from dqas_lib.core.errors import DqasError, RunError
 from dqas_lib.reproduce.places import find_profile, is_full, no_space
 
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         from dqas_lib.reproduce.reproduction import reproduce
 
+        _imported()
         return reproduce(options, shlex.join(["python", "-m", "dqas_lib.reproduce", *again]))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
