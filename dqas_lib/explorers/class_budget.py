@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dqas_lib.budget.class_counts import largest_remainder, power_law_counts
 from dqas_lib.budget.sensitivity import ClassCurves
@@ -78,6 +79,7 @@ class BudgetExplorer:
             top.bar(x + 0.2 * (place - 1.5), counts[shown], 0.2, color=COLORS[rule], label=rule)
             right.plot(x, 100 * self.predicted(counts)[shown], "o", color=COLORS[rule], markersize=4.5, alpha=0.9)
         top.set_title(f"images per class, hardest class first; {budget:,} in all")
+        top.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         top.legend(ncols=4, loc="upper right", bbox_to_anchor=(1, 1.22), borderaxespad=0)
         at_first, now, at_last = (100 * c["class-wise"] / c["class-wise"].sum() for c in (first, rules, last))
         moved = (now - at_first)[shown]
@@ -85,8 +87,8 @@ class BudgetExplorer:
         low.axhline(0, color="black", linewidth=0.8)
         reach = max(1.0, 1.1 * np.abs(at_last - at_first).max())  # of all budgets, so that the axis stays put
         low.set(title=f"class-wise, change since {self.budgets[0]:,} images (points)", ylim=(-reach, reach))
-        floor = 100 * self.predicted(first["equal"]).min()
-        right.set(title="predicted accuracy of the class (%)", ylim=(max(0, floor - 8), 101))
+        floor = 10 * np.floor(10 * min(self.predicted(counts)[shown].min() for counts in rules.values()))
+        right.set(title="predicted accuracy of the class (%)", ylim=(floor - 1, 101))
         for axes in (top, low, right):
             frames.class_ticks(axes, [names[c] for c in shown])
         means, counts = {rule: 100 * self.predicted(c).mean() for rule, c in rules.items()}, rules["class-wise"]

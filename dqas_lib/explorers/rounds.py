@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dqas_lib.core.errors import DataError
 from dqas_lib.data.image_set import ImageSet
@@ -53,12 +54,16 @@ class RoundsExplorer:
         left.bar(range(len(names)), before, color="#9ecae1", edgecolor=edge, label="before")
         left.bar(range(len(names)), now, bottom=before, color=frames.ORANGE, edgecolor=edge, label="this round")
         left.set(title="images of each class", ylim=(0, 1.2 * self.counts.max()))
+        left.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         left.legend(ncols=2, loc="upper left")
         frames.class_ticks(left, names)
         said = self._scores(right, score, members, added) if at else self._bins(right, added)
         who = f"class {names[label]}" if label >= 0 else "all classes"
         title = f"added, {who}: {len(added):,} ({'highest score first' if at else 'by position'})"
-        frames.show_images(low, self.images, added, *((20, 5) if self.images.size <= 16 else (16, 4)), title)
+        rows = int(
+            np.clip(np.ceil(np.sqrt(len(added) / 4)), 2, 5 if self.images.size <= 16 else 4)
+        )  # to fill the place
+        frames.show_images(low, self.images, added, 4 * rows, rows, title)
         step = f"Round {at}" if at else "Initial set"
         return f"{step}: {now.sum():,} images added, {self.counts[at].sum():,} in all. {said}"
 
@@ -83,7 +88,7 @@ class RoundsExplorer:
         axes.hist(candidates, edges, color="#bbbbbb", label=f"candidates: {len(candidates):,}")
         axes.hist(score[added], edges, color=frames.ORANGE, label=f"taken: {n:,}")
         axes.set_yscale("symlog", linthresh=10)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.55, 1))
+        axes.legend(loc="best")
         taken = f"the {n:,} taken score {np.nanmean(score[added]):.3g} on average" if n else "none is taken"
         return f"Of {len(candidates):,} candidates (mean score {candidates.mean():.3g}) {taken}."
 

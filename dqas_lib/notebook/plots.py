@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -84,6 +84,30 @@ def colors_of(methods: Iterable[str]) -> dict[str, str]:
     own = {method: METHOD_COLORS[method] for method in methods if method in METHOD_COLORS}
     free = cycle([color for color in OKABE_ITO if color not in own.values()] or OKABE_ITO)
     return {method: own[method] if method in own else next(free) for method in methods}
+
+
+def picture_rows(
+    rows: Mapping[str, Sequence[Any]], titles: Sequence[Sequence[str]] = (), side: float = 1.35, cmap: str | None = None
+) -> Figure:
+    """Rows of small pictures without axes, the label of its row before each; a shorter row ends earlier.
+
+    rows: label -> (h, w, 3) images or (h, w) maps; titles: of the pictures of the first row, of the second ...;
+    side: of a picture, in inches; cmap: of maps.
+    """
+    columns = max(map(len, rows.values()))
+    figure, axes = plt.subplots(len(rows), columns, figsize=(side * columns, side * len(rows)), squeeze=False)
+    for line, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=False):
+            axis.imshow(picture, cmap=cmap)
+        for axis in line:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+            axis.grid(False)
+        line[0].set_ylabel(label, fontsize=9)
+    for line, texts in zip(axes, titles, strict=False):
+        for axis, text in zip(line, texts, strict=False):
+            axis.set_title(text, fontsize=9)
+    figure.tight_layout(pad=0.4)
+    return figure
 
 
 def plain_ticks(figure: Figure) -> None:

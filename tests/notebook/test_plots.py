@@ -1,6 +1,7 @@
 from html.parser import HTMLParser
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -40,6 +41,19 @@ def test_a_figure_is_shown_with_its_alternative_text_and_written_in_a_run(tmp_pa
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"line.png", "line.svg", "line.txt"}
     assert (tmp_path / "figures" / "line.txt").read_text() == alt + "\n"
     assert not plt.fignum_exists(figure.number)
+
+
+def test_rows_of_pictures_keep_their_labels_titles_and_order():
+    with plt.rc_context(plots.style()):
+        rows = {"image": [np.full((2, 2, 3), c, dtype=np.uint8) for c in (0, 90, 180)], "map": [np.eye(2)]}
+        figure = plots.picture_rows(rows, [["a", "$b$", "c"]], side=1)
+    axes = np.reshape(figure.axes, (2, 3))
+    assert figure.get_size_inches().tolist() == [3, 2]
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["image", "map"]
+    assert [axis.get_title() for axis in axes[0]] == ["a", "$b$", "c"]
+    shown = [[axis.images[0].get_array().max() if axis.images else None for axis in line] for line in axes]
+    assert shown == [[0, 90, 180], [1, None, None]]
+    plt.close(figure)
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path, monkeypatch):
