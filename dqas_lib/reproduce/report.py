@@ -31,6 +31,7 @@ from dqas_lib.reproduce.profiles import Profile, Run
 
 KINDS = ("figures", "tables", "ids")
 KEPT = ("kernelspec", "language_info", "widgets")  # of an executed notebook's metadata
+TO_A_FILE = re.compile(r"\]\((?=[\w./-]+\.(?:ipynb|md|png)[)#])")  # a link of a notebook to a file beside it
 INSTALLED_AT = re.compile(r"""(?:[A-Za-z]:)?[/\\][^\n:"']*[/\\]site-packages[/\\]""")
 LARGEST_BYTES = 2_000_000  # of a file in a repository
 
@@ -160,6 +161,9 @@ def _published_notebook(run: Run, path: Path) -> bytes:
         for output in cell.outputs:
             if output.output_type == "stream":  # a warning tells where its package lies
                 output.text = INSTALLED_AT.sub("", output.text)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":  # a copy lies in reports/notebooks/<profile>
+            cell.source = TO_A_FILE.sub("](../../../notebooks/", cell.source)
     for cell in injected:
         cell.metadata = nbformat.from_dict({"tags": ["injected-parameters"]})
     tagged = (number for number, cell in enumerate(notebook.cells, 1) if "parameters" in cell.metadata.get("tags", []))

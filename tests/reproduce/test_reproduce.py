@@ -126,7 +126,8 @@ def test_results_are_published_by_an_explicit_step(tmp_path: Path, capsys: pytes
     profile = write_profile(tmp_path, "{notebook: square, parameters: {N: 5}}", head=head)
     assert reproduce.main(["--profile", profile]) == 0
     assert [path.name for path in reports.iterdir()] == ["own"]
-    write_notebook(square, FINISH, FIGURE, prose="Now in other words.")  # shows, without a run
+    links = "[next](two.ipynb), ![picture](../reports/a.png), [page](https://a.example/b.md), `x[0](y)`"
+    write_notebook(square, FINISH, FIGURE, prose=links)  # shows, without a run
     assert reproduce.main(["--profile", profile, "--publish"]) == 0
     assert "0 runs done" in capsys.readouterr().out
     record = json.loads((reports / "tiny.json").read_text())
@@ -141,7 +142,10 @@ def test_results_are_published_by_an_explicit_step(tmp_path: Path, capsys: pytes
     assert 'alt="A line through &#34;5&#34; &amp; more."' in readme
     assert "Each row of its tables is made again by `dqas-reproduce --profile tiny --run square`." in readme
     published = json.loads((reports / "notebooks" / "tiny" / "square.ipynb").read_text())
-    assert "".join(published["cells"][0]["source"]) == "Now in other words."
+    assert "".join(published["cells"][0]["source"]) == (
+        "[next](../../../notebooks/two.ipynb), ![picture](../../../notebooks/../reports/a.png), "
+        "[page](https://a.example/b.md), `x[0](y)`"
+    )
     assert [cell["metadata"].get("tags") for cell in published["cells"][1:3]] == [
         ["parameters"],
         ["injected-parameters"],
