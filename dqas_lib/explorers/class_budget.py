@@ -85,7 +85,7 @@ class BudgetExplorer:
         moved = (now - at_first)[shown]
         low.bar(range(len(shown)), moved, color=np.where(moved >= 0, frames.GREEN, frames.PINK))
         low.axhline(0, color="black", linewidth=0.8)
-        reach = max(1.0, 1.1 * np.abs(at_last - at_first).max())  # of all budgets, so that the axis stays put
+        reach = max(1.0, 1.1 * np.abs([now - at_first, at_last - at_first]).max())  # so that the axis hardly moves
         low.set(title=f"class-wise, change since {self.budgets[0]:,} images (points)", ylim=(-reach, reach))
         floor = 10 * np.floor(10 * min(self.predicted(counts)[shown].min() for counts in rules.values()))
         right.set(title="predicted accuracy of the class (%)", ylim=(floor - 1, 101))
