@@ -81,11 +81,11 @@ def _import_public_names() -> None:
     from dqas_lib.patches.masks import AdaptiveTheta
     from dqas_lib.patches.patchify import Patched
     from dqas_lib.quantize import Selection, patchify, quantize
-    from dqas_lib.training.features import extract, predict
+    from dqas_lib.training.checked import extract, predict, train
     from dqas_lib.training.networks import NETWORKS
     from dqas_lib.training.recipes import RECIPES, Recipe
     from dqas_lib.training.setting import Setting
-    from dqas_lib.training.train import TrainingResult, train
+    from dqas_lib.training.train import TrainingResult
     from dqas_lib.update import update
 
     globals().update(locals())

@@ -29,7 +29,7 @@ from dqas_lib.data.image_set import ImageSet
 from dqas_lib.methods.base import Method, checked, get_method, options
 from dqas_lib.patches.autoencoder import Autoencoder
 from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
-from dqas_lib.patches.masks import AdaptiveTheta
+from dqas_lib.patches.masks import AdaptiveTheta, grid_of
 from dqas_lib.patches.patchify import Patched, Patchifier, Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.training.setting import Setting
@@ -228,6 +228,8 @@ def quantize(
     order = one_of("patchify", order_of(method) if patchify is None else patchify, ORDERS)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     plan = Patchify(theta, drop, patch_size, autoencoder)
+    if patch_size is not None:
+        grid_of(images.size, patch_size)
     pool = Pool(images, seed=seed, setting=setting or Setting())
     stage = None if order == "none" else Patchifier(pool, plan)
     fraction = 1.0 if stage is None or ratio_kind == "image" else stage.kept_fraction

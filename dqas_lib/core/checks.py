@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -90,8 +90,12 @@ def kinds(function: Function) -> Function:
 
 
 def check_fields(item: Any) -> None:
-    """The check of `kinds` for the fields of a dataclass, in its __post_init__."""
-    _check(type(item), {part.name: getattr(item, part.name) for part in fields(item) if part.init})
+    """The check of `kinds` for the fields of a dataclass, in its __post_init__, and of the dataclasses it holds."""
+    values = {part.name: getattr(item, part.name) for part in fields(item) if part.init}
+    _check(type(item), values)
+    for value in values.values():
+        if is_dataclass(value) and not isinstance(value, type):
+            check_fields(value)
 
 
 _hints = functools.cache(get_type_hints)
@@ -100,7 +104,7 @@ _hints = functools.cache(get_type_hints)
 def _check(where: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not _fits(value, hint := _hints(where).get(name, Any)):
-            part = " (give its train)" * _fits(getattr(value, "train", None), hint)
+            part = " (give its train)" * (hasattr(value, "train") and _fits(value.train, hint))
             got = f"{' '.join(str(value).split())[:80]!r}, of kind {type(value).__name__}{part}"
             raise InputError(f"{where.__qualname__}: {name} must be {_said(hint)}; got {got}")
 
@@ -116,7 +120,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return several and (not inner or all(_fits(part, inner[0]) for part in value))
     if outer in (int, float, bool):
         is_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too
-        return is_bool if outer is bool else isinstance(value, Real if outer is float else Integral) and not is_bool
+        if is_bool or outer is bool:
+            return is_bool and outer is bool
+        return isinstance(value, Real if outer is float else Integral) and value == value  # NaN is no number
     try:
         return isinstance(value, outer) and (outer is type or not isinstance(value, type))
     except TypeError:  # Any, or a protocol that nobody can check

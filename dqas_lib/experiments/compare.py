@@ -29,6 +29,7 @@ from dqas_lib.patches.masks import AdaptiveTheta
 from dqas_lib.patches.patchify import Patchifier, Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import ORDERS, RATIO_KINDS, images_at, order_of
+from dqas_lib.training.checked import check_evaluable
 from dqas_lib.training.networks import NETWORKS, Architecture
 from dqas_lib.training.recipes import Recipe, get_recipe
 from dqas_lib.training.setting import Setting
@@ -130,6 +131,7 @@ def compare(
     setting = (setting or Setting()).suited_to(data.train)
     quiet = setting.replace(progress=False)
     check_fields(setting)
+    check_evaluable(data.train, data.test)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     if not len(ratios) or not len(seeds):
         raise InputError(f"give at least one ratio and one seed; got {ratios!r} and {seeds!r}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.core.checks import check_ratio, kinds
+from dqas_lib.core.checks import check_fields, check_ratio, kinds
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
@@ -23,6 +23,7 @@ from dqas_lib.patches.autoencoder_training import AutoencoderRecipe
 from dqas_lib.patches.patchify import Patchify
 from dqas_lib.pool import Pool
 from dqas_lib.quantize import order_of, quantize
+from dqas_lib.training.checked import check_evaluable
 from dqas_lib.training.probabilities import class_error, ensemble_probabilities
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import train
@@ -167,6 +168,9 @@ def evaluate(
         compute: False: None in place of a training that is not in the store.
     """
     setting = (setting or Setting()).suited_to(test)
+    check_fields(setting)
+    if isinstance(images, ImageSet):
+        check_evaluable(images, test)
     if isinstance(images, Selected) and weights is None:
         weights = images.weights
     key = {

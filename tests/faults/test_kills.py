@@ -68,7 +68,7 @@ def test_killed_saves(tmp_path):
         save_compressed(path, image_set(1), overwrite=True)
         assert value_of(path) == 1
         assert [entry.name for entry in path.parent.iterdir()] == ["set"], f"kill {kill} left something behind"
-    assert finished > KILLS["save"]
+    assert finished > KILLS["save"] // 5  # not all of them before the first write was done
 
 
 @pytest.mark.slow
@@ -92,4 +92,4 @@ def test_killed_writes_into_the_store(tmp_path):
         names = {entry.name for entry in (store.root / "stage").iterdir()}
         assert names == {store.path("stage", {"n": number}).name for number in range(1, n + 3)}, f"kill {kill}"
         finished += n
-    assert finished > KILLS["store"]
+    assert finished > KILLS["store"] // 5

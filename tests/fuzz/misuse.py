@@ -5,6 +5,7 @@ given. `examine` says of each what happened in its place: an error from the insi
 that does not say what was given.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,44 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     yield "evaluate: images", lambda v: evaluate(v, data.test, cpu), not_images
     yield "evaluate: test", lambda v: evaluate(train, v, cpu), not_images
     yield "evaluate: seed", lambda v: evaluate(train, data.test, cpu, v), NOT_WHOLE
+    renamed = dataclasses.replace(data.test, class_names=tuple(f"class {c}" for c in range(train.n_classes)))
+    turned = dataclasses.replace(data.test, class_names=train.class_names[::-1])
+    others = (renamed, turned, data.test.with_images(data.test.images.repeat(2, axis=1).repeat(2, axis=2)))
+    yield "evaluate: test of other classes or size", lambda v: evaluate(train, v, cpu), others
+    for name, values in {
+        "images": not_images,
+        "evaluate_on": (*not_images[1:], *others),
+        "setting": not_setting,
+        "seed": NOT_WHOLE[1:],
+        "weights": ("x", 3, {}, -np.ones(len(train)), np.full(len(train), NAN), np.zeros(len(train))),
+        "after_step": ("x", 3, []),
+    }.items():
+        given = {"images": train, "setting": cpu}
+        yield f"train: {name}", lambda v, n=name, g=given: dqas.train(**{**g, n: v}), values
+    network = dqas.train(train, setting=cpu).network
+    for function in (dqas.predict, dqas.extract):
+        yield f"{function.__name__}: images", lambda v, f=function: f(network, v), (None, "x", 3, data, train, {})
+        yield (
+            f"{function.__name__}: network",
+            lambda v, f=function: f(v, train.images),
+            (None, "resnet9", 3, dqas.train),
+        )
+    for name, values in {
+        "lr": NOT_NUMBER,
+        "momentum": NOT_NUMBER,
+        "weight_decay": NOT_NUMBER,
+        "warmup": NOT_NUMBER,
+        "label_smoothing": NOT_NUMBER,
+        "pad": NOT_NUMBER,
+        "nesterov": (None, *NOT_FLAG),
+        "batch_size": (1.5, True),
+        "evaluations": (1.5, True),
+        "name": (None, 3, b"x"),
+    }.items():
+        made = lambda v, n=name: dqas.Setting(recipe=dqas.Recipe(**{"name": "x", "steps": 2, n: v}))  # noqa: E731
+        yield f"train, Recipe: {name}", lambda v, m=made: dqas.train(train, setting=m(v)), values
+        yield f"quantize, Recipe: {name}", lambda v, m=made: quantize(train, 0.1, setting=m(v)), values
+    yield "train, Recipe: epochs", lambda v: dqas.train(train, setting=dqas.Setting(recipe=dqas.Recipe("x", v))), (NAN,)
     yield "Setting: network", lambda v: dqas.Setting(network=v), NOT_NAME
     yield "Setting: recipe", lambda v: dqas.Setting(recipe=v), NOT_NAME
     yield (
