@@ -21,7 +21,7 @@ from dqas_lib.training.recipes import get_recipe
 from dqas_lib.training.setting import Setting
 from dqas_lib.training.train import resized, train
 
-BLOCK = 2048  # images looked at in one go, a multiple of the batches of `extract`
+BLOCK = 8192  # images looked at in one go, a multiple of the batches of `extract`
 AT_ONCE = 1 << 25  # logits held while outcomes are worked out: all of Tiny ImageNet's, 33,554 images of 1,000 classes
 KEPT_BYTES = 1 << 31  # of images whose copy in a smaller side is kept from one checkpoint to the next
 
