@@ -129,3 +129,60 @@ def holm(p: Values) -> np.ndarray:
     corrected = np.full(len(p), math.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order]), 1.0)
     return corrected
+
+
+@kinds
+def differences(
+    rows: pd.DataFrame,
+    first: str | Sequence[str],
+    second: str | Sequence[str],
+    *,
+    by: Sequence[str] = ("ratio",),
+    over: Sequence[str] = ("seed",),
+    column: str = "method",
+    value: str = "accuracy",
+) -> pd.DataFrame:
+    """A table of `paired` differences, their p-values corrected for its length.
+
+    Args:
+        first, second: What is compared: one of `column`, or several.
+        by: Columns; every group of equal values there has its own lines.
+        over, column, value: As in `paired`, where column is called `by`.
+
+    Returns:
+        One row per group, first and second: the columns of `by`, first, second, those of `paired`, p_holm.
+    """
+    ones, others = ([names] if isinstance(names, str) else list(names) for names in (first, second))
+    _need(rows, by, *over, column, value)
+    out = [
+        {**dict(zip(by, key, strict=True)), "first": one, "second": other}
+        | paired(group, one, other, over=over, by=column, value=value)
+        for key, group in rows.groupby(list(by), sort=False)
+        for one in ones
+        for other in others
+        if one != other
+    ]
+    table = pd.DataFrame(out)
+    return table.assign(p_holm=holm(table["p"])) if out else table
+
+
+@kinds
+def in_words(pairs: pd.DataFrame, labels: Sequence[str]) -> str:
+    """What the rows of a table of `differences` show, in sentences; labels: what each row is called there."""
+    named = pairs.assign(label=list(labels)).sort_values("difference", ascending=False, kind="stable")
+    told = [f"{in_points(p.difference, p.half, '+.1f')} points ({p.label})" for p in named.itertuples()]
+    text = f"The differences run from {told[-1]} to {told[0]}." if len(told) > 1 else f"The difference is {told[0]}."
+    tested = named[named["p_holm"].notna()]
+    if tested.empty:
+        return f"{text} Fewer than three seeds have no interval: this is a first look, not a result."
+    shown, sign = tested["p_holm"] < 0.05, tested["difference"] > 0
+    above, below = (", ".join(tested["label"][shown & side]) or "none" for side in (sign, ~sign))
+    text += f" Corrected by Holm at 5 % (comparisons: {len(tested)}), above zero: {above}; below zero: {below}; "
+    text += f"open: {sum(~shown)}."
+    known = tested["correlation"].dropna()
+    if known.empty:
+        return text
+    return (
+        f"{text} Pairs correlate by {known.min():+.2f} to {known.max():+.2f}: at +1 pairing removes all the luck of a "
+        "training, at 0 none."
+    )

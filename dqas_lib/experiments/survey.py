@@ -44,7 +44,8 @@ def survey(
         measure: Of MEASURES ("macro_accuracy" for imbalanced data).
     """
     one_of("measure", measure, MEASURES)
-    sources = {**labeled(all_methods() if methods is None else methods), **labeled(list(others or MAKERS))}
+    made = list(MAKERS if others is None else others)
+    sources = {**labeled(all_methods() if methods is None else methods), **labeled(made)}
     table = compare(data, sources, [ratio], seeds, setting=setting, workers=workers).rows
     mean = table.groupby("method")[measure].transform("mean")
     return table.iloc[np.lexsort((table["seed"], table["method"], -mean))].reset_index(drop=True)

@@ -16,7 +16,7 @@ from dqas_lib.training.contrastive import contrastive_embedding
 @register
 @dataclass(frozen=True)
 class ADQ:
-    """Adaptive Dataset Quantization [Li et al., AAAI 2025].
+    """DQ's bins, with more drawn from those that matter more [Li et al., AAAI 2025, arXiv:2412.16895].
 
     Definition: q_n images are drawn uniformly from bin n of N(n) images, in proportion to r_n N(n), with
     r_n = alpha I_n + (1 - alpha) N(n) / sum N and the importance I_n = (Rep_n + Div_n) / 2. Rep_n: mean texture level

@@ -14,7 +14,7 @@ from dqas_lib.pool import Pool
 @register
 @dataclass(frozen=True)
 class BGFDQ(GroupMethod, name="bgfdq", needs=("features",)):
-    """Bin-generation-free dataset quantization's neighbor-aware selection [Deng et al., CVPR 2026; details ours].
+    """No bins: each pick covers most neighbors not covered yet [Deng et al., CVPR 2026; details ours].
 
     Definition: per class, pick the image that with its k nearest neighbors covers most of what is not covered yet, ties
     to the image closest to its neighbors; when all is covered, begin again with what is not selected. The paper says

@@ -16,7 +16,7 @@ _BLOCK = 512
 @register
 @dataclass(frozen=True)
 class Cal(ScoreMethod, name="cal", needs=("features", "logits")):
-    """Contrastive Active Learning [Margatina et al., EMNLP 2021, Algorithm 1].
+    """Predicted otherwise than its neighbors [Margatina et al., EMNLP 2021, arXiv:2109.03764, Algorithm 1].
 
     Definition: the largest mean over the k nearest other images i, by cosine and of any class, of KL(p_i | p_x).
     neighbors: k = 10 [Cal]. (Public code picks the lowest divergence.)

@@ -15,7 +15,7 @@ from dqas_lib.training.dynamics import area_under_margin
 @register
 @dataclass(frozen=True)
 class CCS(GroupMethod, name="ccs", needs=("labels", "dynamics")):
-    """Coverage-centric Coreset Selection [Zheng et al., ICLR 2023, Algorithm 1].
+    """Equally many of every stratum of difficulty, the hardest left out [Zheng et al., ICLR 2023, arXiv:2210.15809].
 
     Definition: leave out the fraction `hard` of the hardest images (mislabeled ones are among them; never so many that
     too few are left), cut the range of the difficulty, minus the area under the margin, into `strata` intervals of

@@ -13,7 +13,7 @@ from dqas_lib.pool import Pool
 @register
 @dataclass(frozen=True)
 class BinsRandom:
-    """Bins + random: DQAS's bins and validation images, and no active rounds [ours].
+    """A control: DQAS's bins, and no active rounds [ours].
 
     Definition: the whole budget is drawn from n_bins bins per class, as DQAS draws its initial set. Needs: labels,
     features, network. Cost: the bins.
@@ -35,7 +35,7 @@ class BinsRandom:
 @register
 @dataclass(frozen=True)
 class ShuffledCounts:
-    """DQAS (`dqas`) with its class counts dealt to other classes [ours].
+    """A control: DQAS with its class counts dealt to other classes [ours].
 
     Definition: what is found about a class is used for another. If class counts matter, this is worse than DQAS and, on
     balanced data, than equal counts. Needs and cost: as DQAS.

@@ -19,7 +19,7 @@ _BATCH = 256
 @register
 @dataclass(frozen=True)
 class DeepFool(ScoreMethod, name="deepfool", needs=("network",)):
-    """DeepFool [Ducoffe and Precioso 2018; Moosavi-Dezfooli et al., CVPR 2016, Algorithm 2].
+    """The smallest change of pixels changes its class [Ducoffe and Precioso 2018, arXiv:1802.09841; arXiv:1511.04599].
 
     Definition: the smallest L2 norm of a perturbation of the pixels that changes the network's prediction: from x, go
     to the nearest linearized boundary, |f_k - f_top| / |grad f_k - grad f_top|, until it changes. rivals: how many

@@ -15,7 +15,7 @@ from dqas_lib.training.dynamics import forgetting_events
 @register
 @dataclass(frozen=True)
 class Forgetting(ScoreMethod, name="forgetting", needs=("labels", "dynamics")):
-    """Forgetting events [Toneva et al., ICLR 2019].
+    """Learned and forgotten most often in a training [Toneva et al., ICLR 2019, arXiv:1812.05159].
 
     Definition: the most changes from right to wrong between one checkpoint of the training and the next; an image that
     was never right counts as most forgotten (public code: as least). Most tie: ties are drawn by the seed [ours].
@@ -54,7 +54,7 @@ class _EarlyScore(ScoreMethod, needs=("labels", "dynamics")):
 @register
 @dataclass(frozen=True)
 class GraNd(_EarlyScore, name="grand"):
-    """GraNd, the gradient norm [Paul et al., NeurIPS 2021, Definition 2.1].
+    """The longest gradient of the loss, early in training [Paul et al., NeurIPS 2021, arXiv:2107.07075].
 
     Definition: the largest E |gradient of the loss at x|, of the last layer: |softmax - onehot| sqrt(1 + |h|^2) [as
     DeepCore], over `networks` trainings of `early` times the recipe [ours: a short schedule of its own].
@@ -65,7 +65,7 @@ class GraNd(_EarlyScore, name="grand"):
 @register
 @dataclass(frozen=True)
 class EL2N(_EarlyScore, name="el2n"):
-    """EL2N, the error L2 norm [Paul et al., NeurIPS 2021, Definition 2.2].
+    """The largest error of the prediction, early in training [Paul et al., NeurIPS 2021, arXiv:2107.07075].
 
     Definition: the largest E |softmax - onehot|, over `networks` networks trained for a fraction `early` of the recipe.
     Needs: labels, dynamics (the same as GraNd's). Cost: as GraNd.

@@ -22,7 +22,7 @@ SPACES = ("features", "gradients")
 @register
 @dataclass(frozen=True)
 class DQ:
-    """Dataset Quantization's selection [DQ, ICCV 2023].
+    """Bins from representative to atypical, and a draw from every bin [DQ, ICCV 2023, arXiv:2308.10524].
 
     Definition: cut each class into n_bins GraphCut bins, each filled greedily from what the earlier bins left, and draw
     the same fraction of every bin uniformly; whole numbers by largest remainder among classes, then among bins.

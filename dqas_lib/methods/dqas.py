@@ -42,7 +42,7 @@ PLAIN_PARTS: dict[str, Any] = {
 @register
 @dataclass(frozen=True)
 class DQAS:
-    """The budget goes where it lowers the error most [abstract; formulas ours].
+    """The budget goes where it lowers the error most [abstract, arXiv:2407.07268; formulas ours].
 
     Definition: the patches of all images are dropped and reconstructed first; GraphCut bins are made in the feature
     space of the reconstructed images; class-wise initialization sets the class counts of an initial set from the

@@ -18,7 +18,7 @@ Distances = Callable[[int], np.ndarray]  # row -> (n,) distances of all rows to 
 @register
 @dataclass(frozen=True)
 class Herding(GroupMethod, name="herding", needs=("features",)):
-    """Herding [Welling, ICML 2009; as in iCaRL, Rebuffi et al., CVPR 2017, Algorithm 4].
+    """The mean of the picks stays at the class's mean [Welling, ICML 2009; iCaRL, arXiv:1611.07725, Algorithm 4].
 
     Definition: with mu the class's mean of the unit features z, pick k + 1 is the j not yet selected with the least
     | mu - (z_j + sum of the k selected z) / (k + 1) |. (A sign error, seen in public code, picks the farthest.)
@@ -48,10 +48,10 @@ def greedy_herding(features: np.ndarray, n_picks: int) -> np.ndarray:
 @register
 @dataclass(frozen=True)
 class KCenter(GroupMethod, name="k-center", needs=("features",)):
-    """k-Center Greedy [Sener and Savarese, ICLR 2018, Algorithm 1; Gonzalez 1985: within twice the best radius].
+    """The image farthest from all picks, again and again [Sener and Savarese, ICLR 2018, arXiv:1708.00489].
 
-    Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed. Needs: features.
-    Cost: O(n d) per pick.
+    Definition: argmax_j min_{i in S} |h_j - h_i|, from a first image drawn by the seed; within twice the best radius
+    [Gonzalez 1985]. Needs: features. Cost: O(n d) per pick.
     """
 
     def pick(self, pool: Pool, rows: np.ndarray, count: int) -> np.ndarray:
@@ -62,7 +62,7 @@ class KCenter(GroupMethod, name="k-center", needs=("features",)):
 @register
 @dataclass(frozen=True)
 class ContextualDiversity(GroupMethod, name="contextual-diversity", needs=("logits",)):
-    """Contextual Diversity [Agarwal et al., ECCV 2020, Section 3; one image, one prediction, as in DeepCore].
+    """Predictions as unlike each other as possible [Agarwal et al., ECCV 2020, arXiv:2008.05723; as in DeepCore].
 
     Definition: farthest-first under d(i, j) = KL(p_i | p_j) / 2 + KL(p_j | p_i) / 2 of the predicted probabilities,
     from a first image drawn by the seed. Needs: logits. Cost: O(n C) per pick.

@@ -36,7 +36,7 @@ class _Weighted(GroupMethod, needs=("labels", "gradients")):
 @register
 @dataclass(frozen=True)
 class Craig(_Weighted, name="craig"):
-    """CRAIG: medoids in gradient space [Mirzasoleiman et al., ICML 2020, Algorithm 1].
+    """Medoids in gradient space, weighted [Mirzasoleiman et al., ICML 2020, arXiv:1906.01827, Algorithm 1].
 
     Definition: greedy minimization of sum_i min_{j in S} |G_i - G_j| over the last-layer gradients, as facility
     location with s_ij = d_max - |G_i - G_j|; image j weighs as many as have it nearest, itself among them.
@@ -69,7 +69,7 @@ def closeness(gradients: Gradients) -> Columns:
 @register
 @dataclass(frozen=True)
 class GradMatch(_Weighted, name="gradmatch"):
-    """GradMatch [Killamsetty et al., ICML 2021, Algorithm 2: orthogonal matching pursuit].
+    """Weighted gradients that sum to the class's [Killamsetty et al., ICML 2021, arXiv:2103.00123, Algorithm 2].
 
     Definition: for T = sum_i G_i of the class's last-layer gradients, pick argmax_j <T - sum w G, G_j>, then set all
     weights to argmin_{w >= 0} |T - sum w G|^2 + lambda |w|^2, and so on; lambda = ridge * mean |G|^2 [ours]. Images
@@ -114,7 +114,7 @@ def non_negative_solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 @register
 @dataclass(frozen=True)
 class Glister(GroupMethod, name="glister", needs=("labels", "features", "logits")):
-    """GLISTER [Killamsetty et al., AAAI 2021, Algorithm 1 with the Taylor approximation].
+    """A step on it lowers the validation loss most [Killamsetty et al., AAAI 2021, arXiv:2012.10630, Algorithm 1].
 
     Definition: greedy; the gain of image j is <sum_{v in val} G_v, G_j> at the current parameters, the first-order fall
     of the validation loss by a step along -G_j. After every part of the budget the last layer takes the steps of what

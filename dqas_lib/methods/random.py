@@ -12,7 +12,7 @@ from dqas_lib.pool import Pool
 @register
 @dataclass(frozen=True)
 class Random(GroupMethod, name="random"):
-    """Uniform random choice within each class [DQ, as baseline].
+    """Every image of a class is as likely as any other [DQ, as baseline].
 
     Definition: n_c images drawn without replacement from class c, n_c in proportion to the class's size, sum n_c = B;
     with balance "free", B images drawn from all. Needs: labels (free: none). Cost: O(N).

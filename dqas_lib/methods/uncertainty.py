@@ -12,7 +12,7 @@ from dqas_lib.training.probabilities import log_softmax, margin, softmax
 @register
 @dataclass(frozen=True)
 class LeastConfidence(ScoreMethod, name="least-confidence", needs=("logits",)):
-    """Least Confidence [Lewis and Gale 1994; Coleman et al., ICLR 2020, for selection].
+    """Whose likeliest class is least likely [Lewis and Gale 1994; Coleman et al., ICLR 2020, arXiv:1906.11829].
 
     Definition: the largest 1 - max_k p_k. Needs: logits. Cost: O(N C).
     """
@@ -25,7 +25,7 @@ class LeastConfidence(ScoreMethod, name="least-confidence", needs=("logits",)):
 @register
 @dataclass(frozen=True)
 class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
-    """Entropy [Shannon 1948; Coleman et al., ICLR 2020, for selection].
+    """Whose predicted classes are most evenly spread [Coleman et al., ICLR 2020, arXiv:1906.11829].
 
     Definition: the largest -sum_k p_k ln p_k (public code, unbalanced: the smallest). Needs: logits. Cost: O(N C).
     """
@@ -39,7 +39,7 @@ class Entropy(ScoreMethod, name="entropy", needs=("logits",)):
 @register
 @dataclass(frozen=True)
 class Margin(ScoreMethod, name="margin", needs=("logits",)):
-    """Margin [Scheffer et al. 2001; Coleman et al., ICLR 2020, for selection].
+    """Whose two likeliest classes are closest [Scheffer et al. 2001; Coleman et al., ICLR 2020, arXiv:1906.11829].
 
     Definition: the least difference of the two largest p_k (1 with one class). Needs: logits. Cost: O(N C).
     """

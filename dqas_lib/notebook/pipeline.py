@@ -30,7 +30,21 @@ GRAY = "#9aa0a6"
 
 
 # the stage that a notebook is about; the others are about all of them
-STAGE_OF = {"01": 2, "02": 0, "03": 1, "04": 2, "05": 3, "06": 4, "07": 4, "08": 4, "09": 4, "11": 0, "12": 4}
+STAGE_OF = {
+    "01": 2,
+    "02": 0,
+    "03": 1,
+    "04": 2,
+    "05": 3,
+    "06": 4,
+    "07": 4,
+    "08": 4,
+    "09": 4,
+    "11": 0,
+    "12": 4,
+    "13": 4,
+    "14": 4,
+}
 
 
 def strip(here: str, notebooks: Sequence[str]) -> str:

@@ -4,13 +4,14 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter
 from pandas.io.formats.style import Styler
@@ -118,6 +119,56 @@ def plain_ticks(figure: Figure) -> None:
                 axis.set_major_formatter("{x:g}")
             if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
                 axis.set_minor_formatter(NullFormatter())
+
+
+def dots(
+    axis: Axes,
+    means: Iterable[float],
+    halves: Iterable[float],
+    labels: Iterable[str],
+    colors: Iterable[str],
+    *,
+    filled: Iterable[bool] = repeat(True),
+    markers: Iterable[str] = repeat("o"),
+) -> None:
+    """A dot per row with its interval, the first on top; fractions are drawn in percent. filled: False: hollow."""
+    labels = list(labels)
+    for place, (mean, half, color, full, marker) in enumerate(
+        zip(means, halves, colors, filled, markers, strict=False)
+    ):
+        look = {"fmt": marker, "color": color, "markerfacecolor": color if full else "white"}
+        axis.errorbar(100 * mean, place, xerr=100 * half, capsize=3, **look)
+    axis.set_yticks(range(len(labels)), labels=labels)
+    axis.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def curves(axis: Axes, summary: pd.DataFrame, methods: Iterable[str], ceiling: float | None = None) -> None:
+    """Mean accuracy and interval in percent against the ratio, a line per method; for one ratio a dot per method.
+
+    Args:
+        summary: Rows with method, ratio, mean and half, in fractions.
+        methods: In the order in which they are drawn, intervals side by side.
+        ceiling: Accuracy with all images, a dashed line.
+    """
+    colors = colors_of(methods := list(methods))
+    lines = [summary[summary["method"] == name].sort_values("ratio") for name in methods]
+    ratios = sorted(set().union(*(line["ratio"] for line in lines)))
+    if single := len(ratios) == 1:
+        means, halves = ([line[value].item() for line in lines] for value in ("mean", "half"))
+        dots(axis, means, halves, map(label_of, methods), colors.values())
+    else:
+        for place, (name, line) in enumerate(zip(methods, lines, strict=True)):
+            beside = 1.02 ** (place - (len(methods) - 1) / 2)
+            look = {"marker": "o", "capsize": 3, "color": colors[name], "label": label_of(name)}
+            axis.errorbar(100 * beside * line["ratio"], 100 * line["mean"], yerr=100 * line["half"], **look)
+        axis.set_xscale("log")
+        axis.set_xticks([100 * ratio for ratio in ratios], labels=[f"{100 * ratio:g}" for ratio in ratios])
+        axis.minorticks_off()
+    if ceiling is not None:
+        draw = axis.axvline if single else axis.axhline
+        draw(100 * ceiling, color="black", linestyle="--", linewidth=1, label=label_of("full"))
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def show(figure: Figure, name: str, alt: str, *, folded: str = "") -> None:

@@ -77,3 +77,32 @@ def test_rank_correlation_by_hand():
     noise = np.random.default_rng(1).normal(size=(2, 200))
     assert tables.rank_correlation(*noise)["low"] < 0 < tables.rank_correlation(*noise)["high"]
     assert all(math.isnan(value) for value in tables.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).values())
+
+
+def test_table_of_differences_and_its_sentences():
+    seeds, a, b = [0, 1, 2], [0.90, 0.92, 0.91], [0.80, 0.81, 0.81]
+    rows = pd.concat(
+        pd.DataFrame({"ratio": ratio, "method": name, "seed": seeds, "accuracy": values})
+        for ratio in (0.1, 0.2)
+        for name, values in {"a": a, "b": b if ratio == 0.1 else [0.91, 0.91, 0.91], "c": a}.items()
+    )
+    table = tables.differences(rows, "a", ["b", "c", "a"])  # not with itself
+    assert table[["ratio", "first", "second"]].to_numpy().tolist() == [
+        [ratio, "a", other] for ratio in (0.1, 0.2) for other in ("b", "c")
+    ]
+    one = tables.paired(rows[rows["ratio"] == 0.1], "a", "b", over=["seed"])
+    assert table.loc[0, list(one)].astype(float).to_dict() == pytest.approx(one, nan_ok=True)
+    np.testing.assert_allclose(table["p_holm"], tables.holm(table["p"]))
+    words = tables.in_words(table, ["b at 10 %", "c", "b at 20 %", "c too"])
+    assert words.startswith("The differences run from +0.0 ± 0.0 points (c")
+    assert "Corrected by Holm at 5 % (comparisons: 4), above zero: b at 10 %; below zero: none; open: 3." in words
+    assert "+1.00: at +1 pairing removes all the luck of a training" in words
+    assert "below zero: it" in tables.in_words(table.iloc[:1].assign(difference=-0.1), ["it"])
+    assert tables.in_words(table.iloc[:1], ["it"]).startswith("The difference is +10.3 ± 1.4 points (it).")
+    few = tables.in_words(tables.differences(rows[rows["seed"] < 2], "a", "b"), ["x", "y"])
+    assert "a first look, not a result" in few
+    assert "nan" not in few
+    with pytest.raises(InputError, match="no complete pairs of 'a' and 'd'"):
+        tables.differences(rows, "a", "d")
+    with pytest.raises(InputError, match="a column of the rows"):
+        tables.differences(rows, "a", "b", by=["size"])

@@ -2,6 +2,7 @@ from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
@@ -105,3 +106,24 @@ def test_a_title_says_when_seeds_are_too_few_for_intervals():
     assert plots.seeds_of(1) == "1 seed, too few for intervals"
     assert plots.seeds_of(2) == "2 seeds, too few for intervals"
     assert plots.seeds_of(3) == "3 seeds, 95 % intervals"
+
+
+def test_dots_and_curves_show_every_value_in_percent():
+    summary = pd.DataFrame({"method": ["dq", "random"] * 2, "ratio": [0.1, 0.1, 0.05, 0.05]})
+    summary = summary.assign(mean=[0.8, 0.7, 0.6, 0.5], half=[0.01, 0.02, float("nan"), 0.03])
+    figure, (several, single) = plt.subplots(1, 2)
+    plots.curves(several, summary, ["random", "dq"], 0.9)
+    assert [text.get_text() for text in several.get_xticklabels()] == ["5", "10"]
+    drawn = {c.get_label(): c.lines[0].get_xydata() for c in several.containers}
+    assert drawn["DQ"][:, 1].tolist() == pytest.approx([60, 80])
+    assert drawn["Random"][0, 0] < 5 < drawn["DQ"][0, 0]  # side by side
+    assert [text.get_text() for text in several.get_legend().get_texts()] == ["All images", "Random", "DQ"]
+    plots.curves(single, summary[summary["ratio"] == 0.1], ["random", "dq"], 0.9)
+    assert [text.get_text() for text in single.get_yticklabels()] == ["Random", "DQ"]
+    points = [container.lines[0] for container in single.containers]
+    assert [float(point.get_xdata()[0]) for point in points] == pytest.approx([70, 80])
+    assert single.yaxis_inverted()  # the first on top
+    plots.dots(several, [0.1], [0.0], ["x"], ["red"], filled=[False], markers=["s"])
+    last = several.containers[-1].lines[0]
+    assert (last.get_marker(), last.get_markerfacecolor()) == ("s", "white")
+    plt.close(figure)

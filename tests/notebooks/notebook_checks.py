@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from itertools import product
 
 import numpy as np
@@ -179,7 +180,6 @@ def check_06(run: Run) -> None:
     values, data = run.values, run.names["data"]
     rows, classes = run.table("06_trainings_digits"), run.table("06_classes_digits")
     assert values["trainings"] == len(rows) == 2 * 3 + 3
-    assert values["survey"] == []  # off by default: it trains every method
     (pair,) = values["pairs"]
     assert (pair["first"], pair["second"], pair["n"]) == ("dq", "random", 3)
     assert (pair["difference"], pair["half"]) == pytest.approx(plain_pairs(rows, "dq", "random"), abs=1e-6)
@@ -195,7 +195,8 @@ def check_06(run: Run) -> None:
     verdict, of_classes = run.names["verdict"], run.names["of_classes"]
     given = pd.DataFrame({"first": "dq", "second": ["random", "dqas"], "ratio": 0.1, "difference": [-0.04, 0.001]})
     given = given.assign(half=[0.01, 0.02], p=[0.001, 0.9], p_holm=[0.002, 0.9], correlation=[-0.4, np.nan])
-    assert "better in 0 and worse in 1; open: 1" in verdict(given)
+    assert "above zero: none; below zero: to Random at 10 %; open: 1" in verdict(given)
+    assert "the largest difference is the one to Random at 10 %" in verdict(given)
     assert "-0.40 to -0.40" in verdict(given)
     few = given.assign(half=np.nan, p=np.nan, p_holm=np.nan, correlation=np.nan)
     assert "first look" in verdict(few)
@@ -243,13 +244,10 @@ def check_08(run: Run) -> None:
     assert "compares protocols, not methods" in run.names["of_protocols"](moved, pairs)
     assert "moves less" in run.names["of_protocols"](moved, pairs.assign(difference=0.2))
     assert "nothing is compared" in run.names["of_protocols"](moved[["fixed-step"]], pairs)
-    others = pd.DataFrame({"dataset": "digits", "ratio": 0.1, "method": ["dq", "dq"], "difference": [-0.02, -0.03]})
-    others = others.assign(half=[0.01, 0.01], n=3, p_holm=[0.01, 0.2], correlation=np.nan)
-    sentence = run.names["verdict"](others) + run.names["of_pairs"](others)
-    assert "from -3.0 ± 1.0" in sentence
-    assert "0 of 2 are above zero and 1 below" in sentence
-    assert "is shown" not in sentence
-    assert "none of them is shown" in run.names["verdict"](others.assign(half=np.nan, p_holm=np.nan))
+    stages = run.names["stages_of"]({"bins": 5.0, "features": 3.0, "round": 1.0}, 7.0)
+    assert (stages["bins"], stages["feature network"], stages["rounds"], stages["other"]) == (2.0, 3.0, 1.0, 1.0)
+    spent = run.names["stages"].sum(axis=1)
+    assert spent.to_numpy() == pytest.approx(costs.loc[spent.index, "seconds"].to_numpy(), abs=0.01)
 
 
 def check_09(run: Run) -> None:
@@ -338,3 +336,65 @@ def check_11(run: Run) -> None:
     force = {"bytes": int(half["budget"]), "n_images": int(half["n_images"])}  # the manifest names the setting
     subset = dqas.quantize(names["data"].train, **force, method="random", setting=names["setting"])
     assert half["accuracy"] == pytest.approx(plain_accuracy(run, subset.images, names["data"].test, 0), abs=1e-6)
+
+
+def check_13(run: Run) -> None:
+    values, names = run.values, run.names
+    rows, methods = run.table("13_trainings_digits"), run.table("13_methods").set_index("method")
+    assert list(methods.index) == list(dqas.METHODS)
+    assert (methods[["idea", "source", "needs", "cost"]] != "").all(axis=None)
+    assert not (methods["cost"] == "?").any()  # every method of the kit says what it costs
+    assert {"ours", "abstract"} <= set(re.findall(r"ours|abstract", " ".join(methods["source"])))
+    for name, line in methods.iterrows():
+        assert line["needs"] == (", ".join(getattr(dqas.METHODS[name], "needs", ())) or "nothing")
+    assert "(https://arxiv.org/abs/1611.07725)" in methods.loc["herding", "source"]
+    assert values["trainings"] == len(rows)
+    assert {row["method"] for row in values["survey"]} >= {"full", "random", "herding", "el2n", "dq"}
+    every = names["every"].set_index("method")
+    for name in ("herding", "el2n", "dq"):
+        pair = plain_pairs(rows, name, "random")
+        assert tuple(every.loc[name, ["difference", "difference_half"]]) == pytest.approx(pair)
+    z = names["pool"].features.astype(float)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    labels, picks = names["data"].train.labels, names["picked"]["dq"]
+    means = np.stack([z[labels == label].mean(axis=0) for label in range(10)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    cosine = names["ordered"].set_index("method")["cosine"]["dq"]
+    assert cosine == pytest.approx(np.einsum("ij,ij->i", z[picks], means[labels[picks]]).mean(), abs=1e-5)
+    made_up = pd.DataFrame({"method": ["dm", "a", "random", "full"], "label": ["DM", "A", "Random", "All"]})
+    made_up = made_up.assign(kind=["distilled", "selection", "selection", "all"], accuracy=[0.9, 0.8, 0.7, 0.95])
+    made_up = made_up.assign(half=0.01, difference=[0.2, 0.1, np.nan, 0.25], difference_half=0.02, n=3)
+    made_up = made_up.assign(p_holm=[0.01, 0.2, np.nan, 0.01], correlation=np.nan)
+    sentence = names["verdict"](made_up)
+    assert "0 have a lower mean than random" in sentence
+    assert "+10.0 points to the best selection. Here another way" in sentence
+    assert "above zero: DM; below zero: none; open: 1" in sentence
+    assert "another way" not in names["verdict"](made_up[1:])
+    lean = pd.DataFrame({"method": ["a", "b", "random", "c", "d"], "cosine": [0.99, 0.97, 0.95, 0.9, 0.8]})
+    lean = lean.assign(label=lean["method"], accuracy=[0.8, 0.9, 0.95, 0.7, 0.5])
+    assert "the lower its accuracy" in names["leaning"](lean)
+    assert "does not by itself" in names["leaning"](lean.assign(accuracy=[0.5, 0.9, 0.6, 0.9, 0.7]))
+    assert "too few" in names["leaning"](lean.iloc[1:3])
+
+
+def check_14(run: Run) -> None:
+    values, names = run.values, run.names
+    rows, final = run.table("14_trainings_digits"), run.table("14_test_digits")
+    for table, said in ((rows, values["validation"]), (final, values["test"])):
+        for ratio in (0.05, 0.1):
+            part = table[table["ratio"] == ratio]
+            expected, _ = plain_pairs(part, "every-kth", "herding")
+            assert said[f"to Herding at {100 * ratio:g} %"] == pytest.approx(expected, abs=1e-6)
+    assert not np.isin(names["judge"].ids, names["pool"].ids).any()
+    train, method = names["data"].train, names["EveryKth"]()
+    assert names["faults"](method, train, 77) == []
+    careless = names["faults"](names["Careless"](), train, 77)
+    assert careless == ["gives another result for the same seed", "depends on the order of the images"]
+    picks = method.select(Pool(train, 0, names["setting"]), 120)
+    z = Pool(train, 0, names["setting"]).features.astype(float)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    members = np.flatnonzero(train.labels == 3)
+    far = np.linalg.norm(z[members] - z[members].mean(axis=0), axis=1).argsort(kind="stable").argsort()
+    ranks = np.sort(far[np.isin(members, picks)])
+    assert np.ptp(np.diff(ranks)) <= 1  # evenly spaced over the whole order
+    assert names["check"](names["Careless"]()) != "right"

@@ -70,6 +70,8 @@ SMALLER: dict[str, dict] = {
         "RECIPE": "brief",
     },
     "10_your_own_images": {"SEEDS": [0, 1], "RECIPE": "brief"},
+    "13_all_methods": {"METHODS": ["herding", "el2n", "dq"], "OTHERS": ["jpeg"], "RECIPE": "brief"},
+    "14_your_own_method": {"RIVALS": ["random", "herding"], "SEEDS": [0, 1, 2], "RECIPE": "brief"},
 }
 # A second, legal set: a data set of the reader's own with four classes, one ratio, too few seeds for an interval.
 RECIPES.register(dataclasses.replace(RECIPES["quick"], name="flash", steps=15))
@@ -104,6 +106,8 @@ OTHER: dict[str, dict] = {
     "10_your_own_images": {"RATIO": 0.2, "SEEDS": [1], "DUPLICATES": "keep", "FIT": "pad"},
     "11_bytes": {"BYTES": [9000], "METHODS": ["all, WebP", "random, lossless"], "SEEDS": [1]},
     "12_choices": {"RATIOS": [0.2], "SEEDS": [1, 2], "TRIED": ["dq"], "VALIDATION": 0.3},
+    "13_all_methods": {"RATIO": 0.2, "METHODS": ["margin"], "OTHERS": [], "SEEDS": [1]},
+    "14_your_own_method": {"RIVALS": ["dq"], "RATIOS": [0.2], "SEEDS": [1], "VALIDATION": 0.3},
 }
 STORE_CALLS = ("load_or_compute", "store.get(", "store.put(", "fingerprint()")
 MARKS = {"abstract", "summary", "DQ", "ours"}
