@@ -219,6 +219,7 @@ def check_07(run: Run) -> None:
         assert counts.sum() == round(ratio * 1201)
         largest = max(largest, float(counts.max() / counts.mean()))
     assert values["largest_relative_count"] == pytest.approx(largest, abs=1e-4)
+    assert "do not come closer" in run.names["of_rows"](np.array([[1.0] * 10, [0.5] * 5 + [1.5] * 5]))
     selection = run.names["selection"]
     assert set(selection.ids) == set(ids["dqas", 0.1])  # the rounds are those of the selection shown
 
@@ -265,13 +266,19 @@ def check_09(run: Run) -> None:
     shown = pd.DataFrame({"variant": ["shuffled counts", "no bins"], "difference": [0.01, 0.03], "half": 0.01, "n": 3})
     shown = shown.assign(p_holm=[0.2, 0.01], correlation=np.nan)
     sentence = run.names["verdict"](shown)
-    assert "worse: none; better: no bins. With 3 seeds 1 of 2 stay open" in sentence
-    assert "The control is not worse" in sentence
-    assert "none of these differences" in run.names["verdict"](shown.assign(half=np.nan, p_holm=np.nan))
+    assert "above zero: no bins; below zero: none; open: 1" in sentence
+    assert "The control is open" in sentence
+    assert "a first look, not a result" in run.names["verdict"](shown.assign(half=np.nan, p_holm=np.nan))
+    assert "The control is *better*" in run.names["verdict"](shown.assign(p_holm=0.01))
+    assert "The control" not in run.names["verdict"](shown.assign(p_holm=0.01, difference=-0.02))
+    two = shown.assign(variant=["equal counts", "random samples"], difference=[-0.01, 0.02])
+    assert "class counts are worth +1.0 points here, samples -2.0" in run.names["verdict"](two)
     trials = pd.DataFrame({"patchify": ["first", "last"] * 3, "drop": "importance", "theta": 0.25})
     trials = trials.assign(seed=[0, 0, 1, 1, 2, 2], accuracy=[0.9, 0.8, 0.91, 0.8, 0.9, 0.81])
-    assert "first is better in 1 of 1 and last in 0" in run.names["in_words"](run.names["first_minus_last"](trials))
-    assert "orders nothing" in run.names["in_words"](run.names["first_minus_last"](trials[trials["seed"] < 2]))
+    words = run.names["in_words"](run.names["first_minus_last"](trials))
+    assert "First minus last: The difference is +10.0 ± 2.5 points (by importance, 25 %)." in words
+    assert "above zero: by importance, 25 %" in words
+    assert "first look" in run.names["in_words"](run.names["first_minus_last"](trials[trials["seed"] < 2]))
 
 
 def check_10(run: Run) -> None:
@@ -289,11 +296,14 @@ def check_10(run: Run) -> None:
     results = run.table("10_results").rename(columns={"accuracy": "plain", "macro": "accuracy"})
     assert values["macro_gain"] == pytest.approx(plain_pairs(results, "dqas", "random")[0], abs=1e-6)
     assert values["macro_gain_over_equal"] == pytest.approx(plain_pairs(results, "dqas", "random, equal")[0], abs=1e-6)
-    shown = {"difference": -0.03, "half": 0.01, "p": 0.01}
-    sentence = names["verdict"]({"random": shown, "random, equal": shown | {"difference": 0.0, "p": 0.9}})
-    assert "-3.0 ± 1.0 points** to Random (DQAS is worse)" in sentence
-    assert "not told apart" in sentence
-    assert "too few seeds" in names["verdict"]({"random": shown | {"half": np.nan, "p": np.nan}})
+    shown = pd.DataFrame({"second": ["random", "random, equal"], "difference": [-0.03, 0.0], "half": 0.01})
+    shown = shown.assign(p_holm=[0.02, 0.9], correlation=np.nan)
+    sentence = names["verdict"](shown)
+    assert "from -3.0 ± 1.0 points (to Random)" in sentence
+    assert "below zero: to Random; open: 1" in sentence
+    assert "a first look" in names["verdict"](shown.assign(half=np.nan, p_holm=np.nan))
+    gained = names["of_counts"](np.array([0, -3, 2, 1, 0, 0, 0, 0, 0, 0]))
+    assert "most to class 2 (+2), fewest to class 1 (-3)" in gained
     files = [file for file in names["saved"].rglob("*") if file.is_file()]
     assert values["bytes"]["compressed"] == sum(file.stat().st_size for file in files)
     exported = names["listed"].iloc[0]
