@@ -76,11 +76,11 @@ def digits_explorers(store: Store, *, recipe: str = "quick", coder: str = "quick
     judged = DataSet(data.name, *train.hold_out(0.2, seed=0))
     runs = compare(judged, ["random"], (0.05, 0.15, 0.4), seeds[:2], setting=setting).pilots("random")
     curves, errors = fit_curves(runs.sizes, runs.errors), runs.errors.mean(axis=(0, 1))
-    budgets = np.geomspace(runs.sizes[0].sum(), 0.6 * len(train), 16).round().astype(int)  # no curve is known below
+    budgets = np.geomspace(runs.sizes[0].sum(), 0.6 * len(train), 16)  # below, no curve is known
     return [
         ratio_explorer(data, ["dqas", "random"], ratios, seeds, setting=setting, compute=True),
         drop_explorer(stage, lowest_ids),
-        budget_explorer(train, curves, errors, budgets=budgets, selections=selections[1:]),
+        budget_explorer(train, curves, errors, budgets=[round(b) for b in budgets], selections=selections[1:]),
         rounds_explorer(train, selections[2]),
     ]
 
