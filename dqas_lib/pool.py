@@ -191,7 +191,7 @@ class Pool:
         return network.to(self.setting.device).eval()
 
     def dynamics(
-        self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20, small: bool = False
+        self, *, run: int = 0, scale: float = 1.0, checkpoints: int = 20, small: bool = False, with_logits: bool = False
     ) -> dict[str, np.ndarray]:
         """Training dynamics on all the images, as `training_dynamics` gives them.
 
@@ -199,6 +199,7 @@ class Pool:
             run: Which of several networks.
             scale: Factor on the recipe's length.
             checkpoints: E.
+            with_logits: Whether to give the logits after the last step, too.
             small: Train, and look at the images, at the smallest side of the recipe's progressive resizing throughout.
         """
         if self.given is not None:
@@ -212,11 +213,13 @@ class Pool:
                 shorter = replace(shorter, sides=((shorter.sides[0][0], 1.0),))
             setting = self.setting.replace(recipe=shorter)
             seed = derive(self.seed, "dynamics", run)
-            values = training_dynamics(images, setting=setting, seed=seed, checkpoints=checkpoints)
-            by_image = {name: values[name][back] for name in ("features", "logits")}
+            values = training_dynamics(
+                images, setting=setting, seed=seed, checkpoints=checkpoints, with_logits=with_logits
+            )
+            by_image = {name: values[name][back] for name in ("features", "logits") if name in values}
             return {**by_image, "step": values["step"], **{name: values[name][:, back] for name in DYNAMICS}}
 
-        settings = {"run": run, "scale": scale, "checkpoints": checkpoints, "small": small}
+        settings = {"run": run, "scale": scale, "checkpoints": checkpoints, "small": small, "with_logits": with_logits}
         return self.stage("dynamics", settings, compute, (training_dynamics,))
 
     def held_out(self, fraction: float) -> dict[str, np.ndarray]:

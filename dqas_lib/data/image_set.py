@@ -18,6 +18,8 @@ from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 from dqas_lib.data.splits import stratified
 
+BLOCK = 8192  # images that are counted, or hashed, in one go
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -98,8 +100,12 @@ class ImageSet:
     @cached_property
     def level_counts(self) -> np.ndarray:
         """(3, 256) int64 numbers of pixels of each channel that have each level, counted once."""
-        channels = (torch.from_numpy(self.images[..., channel].ravel()) for channel in range(3))
-        return np.stack([torch.bincount(levels, minlength=256).numpy() for levels in channels])
+        counts = np.zeros((3, 256), dtype=np.int64)
+        for first in range(0, len(self), BLOCK):
+            for channel in range(3):
+                levels = torch.from_numpy(self.images[first : first + BLOCK, ..., channel].ravel())
+                counts[channel] += torch.bincount(levels, minlength=256).numpy()
+        return counts
 
     def positions(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Positions of the given ids in this set, in the order given; InputError names an id that is not here."""
@@ -150,7 +156,8 @@ class ImageSet:
         sha = hashlib.sha256()
         for part in (self.images, self.labels, *(() if self.soft_labels is None else (self.soft_labels,))):
             sha.update(str(part.shape).encode())
-            sha.update(np.ascontiguousarray(part).data)
+            for first in range(0, len(part), BLOCK):
+                sha.update(np.ascontiguousarray(part[first : first + BLOCK]).data)
         sha.update("\0".join([*self.ids.astype(str), *self.class_names, str(self.mirror)]).encode())
         return sha.hexdigest()[:20]
 

@@ -53,7 +53,8 @@ class DQASPlus:
         """See `Method.select`. Trace: score (N,), the mean margin; window (N,), whether an image was in it."""
         pool.check(self)
         images, counts = pool.images, quotas(pool, budget, "proportional")
-        dynamics = pool.dynamics(scale=self.scale, checkpoints=self.checkpoints, small=True)
+        with_logits = bool({"logits", "gradients"} & {*getattr(self.inside, "needs", ())})
+        dynamics = pool.dynamics(scale=self.scale, checkpoints=self.checkpoints, small=True, with_logits=with_logits)
         shared = {name: dynamics[name] for name in ("features", "logits", *DYNAMICS) if name in dynamics}
         looked_at = replace(pool, given=shared)
         score = area_under_margin(dynamics["margin"])

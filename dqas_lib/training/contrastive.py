@@ -15,7 +15,7 @@ from dqas_lib.data.image_set import ImageSet
 from dqas_lib.training.features import extract
 from dqas_lib.training.networks import Network, make_network
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import border, crop, draw_view, momentum_sgd, padded, threads
+from dqas_lib.training.train import border, crop, draw_view, held, momentum_sgd, threads
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.2) -> Tensor:
@@ -51,7 +51,7 @@ def _fit(
     model: Network, head: nn.Module, images: ImageSet, seed: int, device: torch.device, steps: int, batch: int
 ) -> None:
     pad = border(images.size, 0.125)
-    pixels = padded(images.images, pad, device)
+    pixels = held(images.images, images.size, device)
     rng = torch_generator(seed, "contrastive batches")
     weights = [*model.stages.parameters(), *head.parameters()]
     update = momentum_sgd(weights, momentum=0.9, weight_decay=1e-4, nesterov=False)
@@ -61,7 +61,7 @@ def _fit(
         views = []
         for _ in range(2):
             offsets, flips = (drawn.to(device) for drawn in draw_view(len(picks), pad, images.mirror, rng))
-            views.append(_jitter(crop(pixels, picks, offsets, flips, images.size), rng))
+            views.append(_jitter(crop(pixels, picks, offsets, flips, images.size, pad), rng))
         first, second = head(model.features(torch.cat(views))).chunk(2)
         contrastive_loss(first, second).backward()
         update(0.05)

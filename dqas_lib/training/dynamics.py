@@ -19,11 +19,10 @@ from dqas_lib.training.networks import Network
 from dqas_lib.training.probabilities import true_class_margin
 from dqas_lib.training.recipes import get_recipe
 from dqas_lib.training.setting import Setting
-from dqas_lib.training.train import resized, train
+from dqas_lib.training.train import KEPT_BYTES, resized, train
 
 BLOCK = 8192  # images looked at in one go, a multiple of the batches of `extract`
 AT_ONCE = 1 << 25  # logits held while outcomes are worked out: all of Tiny ImageNet's, 33,554 images of 1,000 classes
-KEPT_BYTES = 1 << 31  # of images whose copy in a smaller side is kept from one checkpoint to the next
 
 
 def outcome(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,12 +71,14 @@ def _logits(network: Network, features: np.ndarray) -> Iterator[tuple[slice, np.
         yield rows, head_logits(network, features[rows])
 
 
-def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20) -> dict[str, np.ndarray]:
+def training_dynamics(
+    images: ImageSet, *, setting: Setting, seed: int, checkpoints: int = 20, with_logits: bool = False
+) -> dict[str, np.ndarray]:
     """Train on all the images and record `outcome` at `checkpoints` evenly spaced steps, the last one included.
 
     With progressive resizing the images are looked at in the side that is being trained at. Gives "step" (E,), the
-    arrays of `outcome` as (E, N), and "features" (N, d) and "logits" (N, C) after the last step. Cost: the training,
-    and E passes over the images.
+    arrays of `outcome` as (E, N), and "features" (N, d) after the last step, and if asked for "logits" (N, C), which
+    are large where classes are many. Cost: the training, and E passes over the images.
     """
     whole_number("checkpoints", checkpoints)
     setting = setting.suited_to(images)
@@ -98,11 +99,9 @@ def training_dynamics(images: ImageSet, *, setting: Setting, seed: int, checkpoi
             records.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     network = train(images, setting=setting, seed=seed, after_step=record).network
-    logits = np.empty((len(images), images.n_classes), dtype=np.float32)
-    for rows, part in _logits(network, features):
-        logits[rows] = part
+    logits = {"logits": np.concatenate([part for _, part in _logits(network, features)])} if with_logits else {}
     recorded = {name: np.stack([r[name] for r in records]) for name in records[0]}
-    return {"step": np.asarray(steps), "features": features, "logits": logits, **recorded}
+    return {"step": np.asarray(steps), "features": features, **logits, **recorded}
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ def stage_maps(network: Network, images: np.ndarray, device: torch.device, batch
     network.eval()
     low = _in_bfloat16(network, device)
     for start in range(0, len(images), batch_size):
-        block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+        block = torch.from_numpy(np.require(images[start : start + batch_size], requirements=["C", "W"])).to(device)
         with repeatable(device), torch.autocast(device.type, torch.bfloat16, enabled=low):
             maps = network.feature_map(block)
         yield maps.float()

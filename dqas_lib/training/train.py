@@ -1,9 +1,10 @@
 """Train and evaluate: `ImageSet`, `Setting`, seed -> `TrainingResult`.
 
-The images live on the device as uint8 and are cropped and mirrored there, a batch at a time, by one gather: no workers,
-no per-image Python. Random draws come from the CPU, many steps ahead; nothing inside a step waits for the device. Equal
-settings on the same machine and device give equal results; devices differ in the last bits and hence, after many steps,
-in single predictions.
+The images live on the device as uint8 and are padded, cropped and mirrored there, a batch at a time: no workers, no
+per-image Python. Random draws come from the CPU, many steps ahead; nothing inside a step waits for the device. Of more
+than KEPT_BYTES, only the images of a batch are read, resized and sent, as it is made. Equal settings on the same
+machine and device give equal results; devices differ in the last bits and hence, after many steps, in single
+predictions.
 
 Trainings with equal seeds start from equal weights; on equally many images they also share the order of the data, and
 how each image is cropped and mirrored.
@@ -37,6 +38,7 @@ from dqas_lib.training.setting import Setting
 ADAM_DECAY = 0.05  # weight decay of networks trained by AdamW
 BFLOAT16_SIDE = 32  # on a CPU: below, casting costs more than the products save (a step at 8 px: 0.8 x the speed)
 AHEAD = 256  # steps whose random draws are made, and sent to a GPU, at once
+KEPT_BYTES = 1 << 31  # of images that are held in the side they are trained at
 Update = Callable[[float], None]  # learning rate -> a step is made, and the gradients are dropped
 
 
@@ -114,9 +116,9 @@ def train(
         for step in (bar := tqdm(range(total), desc=what, disable=not setting.progress, leave=False)):
             if side != (wanted := recipe.side(step, total, images.size)):
                 side = wanted
-                pixels = padded(resized(images.images, side), borders[step], device)
+                pixels = held(images.images, side, device)
             picks, offsets, flips = next(views)
-            x = crop(pixels, picks, offsets, flips, side)
+            x = crop(pixels, picks, offsets, flips, side, borders[step])
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
                 output = model(x)
             loss = functional.cross_entropy(
@@ -201,21 +203,22 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
         return images
     small = np.empty((len(images), side, side, 3), dtype=np.uint8)
     for first in range(0, len(images), 1000):
-        x = torch.from_numpy(images[first : first + 1000]).permute(0, 3, 1, 2).float()
+        x = torch.from_numpy(np.require(images[first : first + 1000], requirements="W")).permute(0, 3, 1, 2).float()
         x = functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
         small[first : first + 1000] = x.round().permute(0, 2, 3, 1).numpy()
     return small
 
 
+def held(images: np.ndarray, side: int, device: torch.device) -> Tensor | np.ndarray:
+    """The images in this side, on the device; those that take more than KEPT_BYTES as they are given."""
+    if images.nbytes > KEPT_BYTES:
+        return images
+    return torch.from_numpy(np.require(resized(images, side), requirements="W")).to(device)
+
+
 def border(side: int, fraction: float) -> int:
     """Pixels of padding around images of this side, before a crop: this fraction of it, at least one."""
     return max(1, round(fraction * side)) if fraction else 0
-
-
-def padded(images: np.ndarray, pad: int, device: torch.device) -> Tensor:
-    """(N, H + 2 pad, W + 2 pad, 3) uint8 on the device, with a black border."""
-    # functional.pad counts from the last axis: channels, width, height
-    return functional.pad(torch.from_numpy(images).to(device), (0, 0, pad, pad, pad, pad))
 
 
 def draw_view(n: int, pad: int, mirror: bool, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -235,12 +238,17 @@ def _drawn_ahead(
         yield from zip(*(torch.stack(part).to(device) for part in zip(*drawn, strict=True)), strict=True)
 
 
-def crop(images: Tensor, picks: Tensor, offsets: Tensor, flips: Tensor, side: int) -> Tensor:
-    """(B, side, side, 3) crops of the `padded` images at (B,) positions, as `draw_view` drew them, on their device."""
-    places = torch.arange(side, device=images.device)
+def crop(pixels: Tensor | np.ndarray, picks: Tensor, offsets: Tensor, flips: Tensor, side: int, pad: int) -> Tensor:
+    """(B, side, side, 3) crops of what is `held`, at (B,) positions, in a black border, as `draw_view` drew them."""
+    if isinstance(pixels, Tensor):
+        images = pixels[picks]
+    else:
+        images = torch.from_numpy(resized(pixels[picks.cpu().numpy()], side)).to(picks.device)
+    images = functional.pad(images, (0, 0, pad, pad, pad, pad))  # from the last axis on: channels, width, height
+    each, places = (torch.arange(n, device=images.device) for n in (len(picks), side))
     rows, columns = offsets[0] + places, offsets[1] + places
     columns = torch.where(flips, columns.flip(1), columns)
-    return images[picks[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return images[each[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def momentum_sgd(parameters: Iterable[Tensor], *, momentum: float, weight_decay: float, nesterov: bool) -> Update:

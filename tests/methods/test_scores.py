@@ -82,7 +82,8 @@ def test_one_moment_of_training_by_hand():
 def test_scores_do_not_depend_on_the_last_batch(blobs):
     """60 images in batches of 512 or with another 7 of them in the last one: each score is of its own image."""
     recipe = Recipe("tiny", steps=12, batch_size=16)
-    found = training_dynamics(blobs, seed=0, checkpoints=4, setting=Setting(network="small_cnn", recipe=recipe))
+    setting = Setting(network="small_cnn", recipe=recipe)
+    found = training_dynamics(blobs, seed=0, checkpoints=4, setting=setting, with_logits=True)
     assert found["step"].tolist() == [3, 6, 9, 12]
     shapes = {name: values.shape for name, values in found.items() if name != "step"}
     assert shapes == {

@@ -36,9 +36,10 @@ def test_the_side_grows_when_the_recipe_says(monkeypatch):
     shown = []
     crop = training.crop
 
-    def watched(images, picks, offsets, flips, side):
-        shown.append((side, (images.shape[1] - side) // 2))
-        return crop(images, picks, offsets, flips, side)
+    def watched(images, picks, offsets, flips, side, pad):
+        assert images.shape[1] == side
+        shown.append((side, pad))
+        return crop(images, picks, offsets, flips, side, pad)
 
     monkeypatch.setattr(training, "crop", watched)
     recipe = replace(TINY, steps=10, sides=((0.5, 0.3), (0.75, 0.6)))

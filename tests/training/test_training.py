@@ -94,13 +94,13 @@ def test_augmentation_shifts_pads_with_black_and_mirrors():
     image = torch.arange(1, 17, dtype=torch.uint8).view(1, 4, 4, 1).expand(1, 4, 4, 3)
     padded = torch.nn.functional.pad(image, (0, 0, 1, 1, 1, 1))
     rng = torch.Generator().manual_seed(0)
-    batch = crop(padded, torch.zeros(400, dtype=torch.int64), *draw_view(400, 1, True, rng), 4)
+    batch = crop(image, torch.zeros(400, dtype=torch.int64), *draw_view(400, 1, True, rng), 4, 1)
     windows = padded[0, :, :, 0].unfold(0, 4, 1).unfold(1, 4, 1).reshape(9, 4, 4)
     allowed = {tuple(w.flatten().tolist()) for w in torch.cat([windows, windows.flip(2)])}
     seen = {tuple(b.flatten().tolist()) for b in batch[..., 0]}
     assert seen == allowed  # all 9 shifts, each also mirrored, and nothing else
     rng = torch.Generator().manual_seed(0)
-    plain = crop(padded, torch.zeros(200, dtype=torch.int64), *draw_view(200, 1, False, rng), 4)
+    plain = crop(image, torch.zeros(200, dtype=torch.int64), *draw_view(200, 1, False, rng), 4, 1)
     assert {tuple(b.flatten().tolist()) for b in plain[..., 0]} == {tuple(w.flatten().tolist()) for w in windows}
 
 
@@ -186,8 +186,8 @@ class TestPairedSeeds:
         """Initial weights, the positions and crops of every batch, the batches themselves."""
         batches = []
 
-        def watched(pixels, picks, offsets, flips, side):
-            batch = crop(pixels, picks, offsets, flips, side)
+        def watched(pixels, picks, offsets, flips, side, pad):
+            batch = crop(pixels, picks, offsets, flips, side, pad)
             batches.append((picks.clone(), torch.cat([*offsets, flips]), batch))
             return batch
 
