@@ -216,7 +216,7 @@ class Pool:
             values = training_dynamics(
                 images, setting=setting, seed=seed, checkpoints=checkpoints, with_logits=with_logits
             )
-            by_image = {name: values[name][back] for name in ("features", "logits") if name in values}
+            by_image: dict[str, Any] = {name: values[name][back] for name in ("features", "logits") if name in values}
             return {**by_image, "step": values["step"], **{name: values[name][:, back] for name in DYNAMICS}}
 
         settings = {"run": run, "scale": scale, "checkpoints": checkpoints, "small": small, "with_logits": with_logits}
