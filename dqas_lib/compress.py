@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.compressed.byte_budget import bytes_asked
+from dqas_lib.compressed.byte_budget import as_many_as_fit, bytes_asked
 from dqas_lib.core.checks import a_path, number, one_of
 from dqas_lib.core.errors import DataError, InputError
 from dqas_lib.core.store import Store, default_root, versions
@@ -21,7 +21,7 @@ from dqas_lib.data.originals import FORMS, LINKS, Originals, check_room, check_t
 from dqas_lib.methods.base import Method, get_method
 from dqas_lib.methods.dqas_plus import DQASPlus
 from dqas_lib.methods.random import Random
-from dqas_lib.quantize import Selection, as_many_as_fit, quantize
+from dqas_lib.quantize import Selection, quantize
 from dqas_lib.training.setting import Setting
 from dqas_lib.update import joined, update, vanished
 

@@ -11,7 +11,7 @@ from typing import Any, cast, overload
 import numpy as np
 
 from dqas_lib.compressed.byte_budget import (
-    TooFewBytes,
+    as_many_as_fit,
     best_number,
     bytes_asked,
     bytes_at,
@@ -176,8 +176,7 @@ def quantize(
             `compressed.codecs.Codec`.
         n_images, quality: Of a budget in bytes: forced. Neither: both by the storage law, whose pilots are nine
             trainings by the setting's recipe (`compressed.byte_budget`); one: as much of the other as fits.
-        soft_labels: Keep what a network trained on all the images says of those selected; training learns that in place
-            of the labels. Never in one column with hard labels: they bring along what the other images taught [ours].
+        soft_labels: Keep what a network trained on all the images says of them, for training to learn [ours].
         method: A registered name, or any object with a `name` and `select(pool, budget)`, such as DQAS(bins=5).
         seed: Of every random draw. Equal arguments on the same machine give equal ids.
         setting: Network, recipe and device of what is trained, and the store that keeps shared work between calls.
@@ -200,20 +199,11 @@ def quantize(
         if ratio is not None:
             raise InputError(f"give a ratio or bytes, not both; got {ratio!r} and {bytes!r}")
 
+        given: Any = {"method": method, "seed": seed, "setting": setting, "patchify": patchify or "none"}
+        given |= {"theta": theta, "drop": drop, "patch_size": patch_size, "autoencoder": autoencoder}
+
         def take(n: int) -> Selection:
-            return quantize(
-                images,
-                n / len(images),
-                soft_labels=soft_labels,
-                method=method,
-                seed=seed,
-                setting=setting,
-                patchify=patchify or "none",
-                theta=theta,
-                drop=drop,
-                patch_size=patch_size,
-                autoencoder=autoencoder,
-            )
+            return quantize(images, n / len(images), soft_labels=soft_labels, **given)
 
         return _within(bytes, images, take, codec, n_images, quality, setting or Setting(), soft_labels)
     if n_images is not None or quality is not None or codec != "auto":
@@ -277,7 +267,7 @@ def _within(
     setting: Setting,
     soft_labels: bool,
 ) -> Selection:
-    """A selection whose compressed set takes at most the bytes asked, and at most 1 % less; `take` selects n images."""
+    """A selection that takes at most the bytes asked, and at most 1 % less; `take` selects n images."""
     most = len(of_kind("images", images, ImageSet, "give the part of a data set to select from, such as its train"))
     codec = codec if isinstance(codec, Codec) else lossy_codec(codec)
     if quality is not None:
@@ -313,7 +303,11 @@ def _within(
             return _said(whole, n_bytes, "lossless")
     if codec.quality is None or quality is not None:
         if n_images is None:
-            return _said(as_many_as_fit(lambda n: build(n, codec), n_bytes, most), n_bytes, codec.label)
+            return _said(
+                as_many_as_fit(lambda n: build(n, codec), n_bytes, most, lambda found: found.total_bytes),
+                n_bytes,
+                codec.label,
+            )
         forced = build(n_images, codec)
         if forced.total_bytes > n_bytes:
             taken = f"{n_images:,} images, {codec.label}, take {forced.total_bytes:,} bytes, more than {n_bytes:,}"
@@ -329,40 +323,6 @@ def _within(
         each, ends = (all_ - one) / max(most - 1, 1), (bytes_at(images.images, codec, q) for q in (10, 95))
         n_images = best_number(law, n_bytes, one + MANIFEST_SETTINGS, each, (next(ends), next(ends)), most)
     return _said(build(n_images, None), n_bytes, codec.format)
-
-
-def as_many_as_fit(
-    build: Callable[[int], Selection],
-    n_bytes: int,
-    most: int,
-    size: Callable[[Selection], int] = lambda selection: selection.total_bytes,
-) -> Selection:
-    """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does.
-
-    build: selects n of at most `most` images; size: bytes of a selection.
-    """
-    best, low, high, high_bytes = build(1), 1, most + 1, None
-    low_bytes = size(best)
-    if low_bytes > n_bytes:
-        raise TooFewBytes(f"{n_bytes:,} bytes are too few: the smallest set, one image, takes {low_bytes:,}; give more")
-    n = 2 + n_bytes // low_bytes
-    for _ in range(25):
-        n = min(max(n, low + 1), high - 1)
-        if n <= low or low_bytes >= 0.99 * n_bytes:
-            break
-        trial = build(n)
-        if (taken := size(trial)) <= n_bytes:
-            best, low, low_bytes = trial, n, taken
-        else:
-            high, high_bytes = n, taken
-        slope = low_bytes / low if high_bytes is None else (high_bytes - low_bytes) / (high - low)
-        n = low + round((0.996 * n_bytes - low_bytes) / max(slope, 1e-9))
-    for n in range(high + 1, min(high + 13, most + 1)):  # one image more moves a small sheet's bytes up or down
-        if low_bytes >= 0.99 * n_bytes:
-            break
-        if low_bytes < (taken := size(trial := build(n))) <= n_bytes:
-            best, low_bytes = trial, taken
-    return best
 
 
 def _said(selection: Selection, n_bytes: int, how: str) -> Selection:

@@ -8,7 +8,7 @@ by the setting's recipe and judged on validation images. Pilots depend on no bud
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy
@@ -32,6 +32,7 @@ class TooFewBytes(InputError):
     """A budget in bytes that the images asked for do not fit into, at any quality."""
 
 
+Chosen = TypeVar("Chosen")
 Sized = Callable[[ImageSet, Sequence[Sheet] | None], int]
 
 
@@ -143,6 +144,35 @@ def best_number(law: StorageLaw, n_bytes: int, fixed: int, each: float, ends: tu
     if not fits.any():
         return 1
     return int(counts[fits][np.argmin(law.error(counts[fits], np.minimum(share[fits], ends[1])))])
+
+
+def as_many_as_fit(build: Callable[[int], Chosen], n_bytes: int, most: int, size: Callable[[Chosen], int]) -> Chosen:
+    """The selection of as many images as fit into the bytes, found by interpolation; TooFewBytes when not one does.
+
+    build: selects n of at most `most` images; size: bytes of a selection.
+    """
+    best, low, high, high_bytes = build(1), 1, most + 1, None
+    low_bytes = size(best)
+    if low_bytes > n_bytes:
+        raise TooFewBytes(f"{n_bytes:,} bytes are too few: the smallest set, one image, takes {low_bytes:,}; give more")
+    n = 2 + n_bytes // low_bytes
+    for _ in range(25):
+        n = min(max(n, low + 1), high - 1)
+        if n <= low or low_bytes >= 0.99 * n_bytes:
+            break
+        trial = build(n)
+        if (taken := size(trial)) <= n_bytes:
+            best, low, low_bytes = trial, n, taken
+        else:
+            high, high_bytes = n, taken
+        slope = low_bytes / low if high_bytes is None else (high_bytes - low_bytes) / (high - low)
+        n = low + round((0.996 * n_bytes - low_bytes) / max(slope, 1e-9))
+    for n in range(high + 1, min(high + 13, most + 1)):  # one image more moves a small sheet's bytes up or down
+        if low_bytes >= 0.99 * n_bytes:
+            break
+        if low_bytes < (taken := size(trial := build(n))) <= n_bytes:
+            best, low_bytes = trial, taken
+    return best
 
 
 def bytes_at(pixels: np.ndarray, codec: Codec, quality: int | None) -> float:

@@ -89,11 +89,11 @@ def kinds(function: Function) -> Function:
     return cast(Function, checked)
 
 
-def check_fields(item: Any) -> None:
-    """The check of `kinds` for the fields of a dataclass, in its __post_init__, and of the dataclasses it holds."""
+def check_fields(item: Any, *, deep: bool = False) -> None:
+    """The check of `kinds` for the fields of a dataclass, in its __post_init__; deep: of dataclasses in them, too."""
     values = {part.name: getattr(item, part.name) for part in fields(item) if part.init}
     _check(type(item), values)
-    for value in values.values():
+    for value in values.values() if deep else ():
         if is_dataclass(value) and not isinstance(value, type):
             check_fields(value)
 

@@ -130,7 +130,7 @@ def compare(
     """
     setting = (setting or Setting()).suited_to(data.train)
     quiet = setting.replace(progress=False)
-    check_fields(setting)
+    check_fields(setting, deep=True)
     check_evaluable(data.train, data.test)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     if not len(ratios) or not len(seeds):

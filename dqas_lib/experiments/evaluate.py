@@ -168,7 +168,7 @@ def evaluate(
         compute: False: None in place of a training that is not in the store.
     """
     setting = (setting or Setting()).suited_to(test)
-    check_fields(setting)
+    check_fields(setting, deep=True)
     if isinstance(images, ImageSet):
         check_evaluable(images, test)
     if isinstance(images, Selected) and weights is None:

@@ -170,7 +170,8 @@ def differences(
 def in_words(pairs: pd.DataFrame, labels: Sequence[str]) -> str:
     """What the rows of a table of `differences` show, in sentences; labels: what each row is called there."""
     named = pairs.assign(label=list(labels)).sort_values("difference", ascending=False, kind="stable")
-    told = [f"{in_points(p.difference, p.half, '+.1f')} points ({p.label})" for p in named.itertuples()]
+    numbers = zip(named["difference"], named["half"], named["label"], strict=True)
+    told = [f"{in_points(difference, half, '+.1f')} points ({label})" for difference, half, label in numbers]
     text = f"The differences run from {told[-1]} to {told[0]}." if len(told) > 1 else f"The difference is {told[0]}."
     tested = named[named["p_holm"].notna()]
     if tested.empty:

@@ -136,7 +136,7 @@ def dots(
     for place, (mean, half, color, full, marker) in enumerate(
         zip(means, halves, colors, filled, markers, strict=False)
     ):
-        look = {"fmt": marker, "color": color, "markerfacecolor": color if full else "white"}
+        look: dict[str, Any] = {"fmt": marker, "color": color, "markerfacecolor": color if full else "white"}
         axis.errorbar(100 * mean, place, xerr=100 * half, capsize=3, **look)
     axis.set_yticks(range(len(labels)), labels=labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)
@@ -159,7 +159,7 @@ def curves(axis: Axes, summary: pd.DataFrame, methods: Iterable[str], ceiling: f
     else:
         for place, (name, line) in enumerate(zip(methods, lines, strict=True)):
             beside = 1.02 ** (place - (len(methods) - 1) / 2)
-            look = {"marker": "o", "capsize": 3, "color": colors[name], "label": label_of(name)}
+            look: dict[str, Any] = {"marker": "o", "capsize": 3, "color": colors[name], "label": label_of(name)}
             axis.errorbar(100 * beside * line["ratio"], 100 * line["mean"], yerr=100 * line["half"], **look)
         axis.set_xscale("log")
         axis.set_xticks([100 * ratio for ratio in ratios], labels=[f"{100 * ratio:g}" for ratio in ratios])
