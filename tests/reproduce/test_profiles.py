@@ -19,7 +19,7 @@ def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFi
     assert main(["--profile", name, "--dry-run"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(f"profile {name} on {'cpu' if name in ON_A_CPU else 'cuda'}: ")
-    of_it = {"choices": "12_choices", "bytes": "11_bytes"}.get(
+    of_it = {"choices": "12_choices", "bytes": "11_bytes", "cifar10-cpu": "06_plus"}.get(
         name, "06_train_and_evaluate" if name in ON_A_CPU else "08_comparison"
     )
     assert of_it in output
