@@ -132,7 +132,7 @@ def test_bad_input(few_digits):
     with pytest.raises(InputError, match="steps must be a whole number >= 1; got 0"):
         distil(few_digits, 1, steps=0)
     for lr in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="lr (in gray levels )?must be a number"):
+        with pytest.raises(InputError, match=r"lr (in gray levels )?must be a number"):
             distil(few_digits, 1, lr=lr)
     with pytest.raises(InputError, match="distillation needs images; got an empty set"):
         distil(few_digits.take(np.zeros(0, dtype=np.int64)), 1)
