@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -138,10 +139,19 @@ def draw_frame(explorer: Explorer, places: tuple[int, ...]) -> Frame:
     except DqasError as error:
         return Frame(None, width, height, str(error), str(error))
     png = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(COLORS).save(png, "PNG", compress_level=9)
+    _few_colors(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])).save(png, "PNG", compress_level=9)
     where = ", ".join(f"{dial.label} {dial.texts[place]}" for dial, place in zip(dials, places, strict=True))
     panels = "; ".join(" ".join([a.get_title("left"), *filter(None, [a.get_xlabel()])]) for a in canvas.figure.axes)
     return Frame(png.getvalue(), width, height, f"Panels for {where}: {panels}. {caption}", caption)
+
+
+def _few_colors(picture: Image.Image) -> Image.Image:
+    """The picture in COLORS colors, those of the methods among them, which thin lines beside photographs would lose."""
+    own = [round(255 * level) for color in plots.OKABE_ITO for level in to_rgb(color)]
+    rest = picture.quantize(COLORS - len(plots.OKABE_ITO)).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own + rest[: 3 * COLORS - len(own)])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def draw_frames(explorer: Explorer, picks: tuple[int, ...] | None = None) -> tuple[Frame, ...]:

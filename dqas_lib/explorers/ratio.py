@@ -121,11 +121,12 @@ class RatioExplorer:
         """Draw the curves; gives this point in words."""
         if (method, ratio) not in self.accuracy:
             raise DataError(f"No training of {self._run_06(method, ratio, 'is ')}")
+        lines = len(self.methods) + 1  # of the legend, above the curves
         for other in sorted(self.methods, key=lambda name: name == method):  # the chosen one in front
             points = [(100 * r, *point) for (name, r), point in self.accuracy.items() if name == other]
             if points:
                 x, _, y, bars = np.nan_to_num(points).T
-                width, alpha = (1.6, 1.0) if other == method else (1.0, 0.55)
+                width, alpha = (1.6, 1.0) if other == method else (1.0, 0.8)
                 label, color = label_of(other), colors_of(self.methods)[other]
                 axes.errorbar(x, y, bars, capsize=2, marker="o", color=color, label=label, linewidth=width, alpha=alpha)
         n, mean, half = self.accuracy[method, ratio]
@@ -133,12 +134,13 @@ class RatioExplorer:
         published = [(100 * r, a.value) for r in self.ratios for a in accuracies(self.data.name, method, r)]
         if published:
             axes.plot(*zip(*published, strict=True), "*", color=frames.PINK, markersize=9, label="published")
-        lowest = min(value for _, value in [*published, *(point[:2] for point in self.accuracy.values())])
-        axes.set(title="test accuracy (%)", xscale="log", ylim=(lowest - 0.3 * (101 - lowest), 101))
+        values = [value for _, value in [*published, *(point[:2] for point in self.accuracy.values())]]
+        low, span = min(values), max(max(values) - min(values), 5.0)
+        axes.set(title="test accuracy (%)", xscale="log", ylim=(low - 0.15 * span, low + (1.15 + 0.17 * lines) * span))
         axes.set_xticks([100 * r for r in self.ratios], [f"{100 * r:.3g}" for r in self.ratios])
         axes.minorticks_off()
         axes.set_xlabel("images kept (%)", labelpad=1)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
         interval = (
             f" ± {half:.1f} % ({n} seeds, 95 % interval)"
             if half == half
