@@ -136,7 +136,10 @@ class RatioExplorer:
             axes.plot(*zip(*published, strict=True), "*", color=frames.PINK, markersize=9, label="published")
         values = [value for _, value in [*published, *(point[:2] for point in self.accuracy.values())]]
         low, span = min(values), max(max(values) - min(values), 5.0)
-        axes.set(title="test accuracy (%)", xscale="log", ylim=(low - 0.15 * span, low + (1.15 + 0.17 * lines) * span))
+        limits = low - 0.15 * span, low + (1.15 + 0.17 * lines) * span
+        axes.set(title="test accuracy (%)", xscale="log", ylim=limits)
+        axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
+        axes.set_ylim(limits)
         axes.set_xticks([100 * r for r in self.ratios], [f"{100 * r:.3g}" for r in self.ratios])
         axes.minorticks_off()
         axes.set_xlabel("images kept (%)", labelpad=1)
