@@ -7,15 +7,13 @@ import numpy as np
 from jinja2.filters import do_filesizeformat as in_bytes
 from matplotlib.figure import Figure
 
-from dqas_lib.compressed.byte_budget import StorageLaw, storage_law
+from dqas_lib.compressed.byte_budget import SAMPLE, StorageLaw, storage_law
 from dqas_lib.compressed.codecs import Codec, to_sheet
 from dqas_lib.compressed.write import decoded, lossy_sheets
 from dqas_lib.data.image_set import ImageSet
 from dqas_lib.explorers import frames
 from dqas_lib.notebook import plots
 from dqas_lib.training.setting import Setting
-
-SAMPLE = 400  # images coded together with those shown, as a sheet of few images costs more for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +86,7 @@ def bytes_explorer(
 
     def make() -> BytesExplorer:
         law, places = storage_law(images, codec, seed, setting, qualities), images.positions(ids)
+        # coded together with others, as a sheet of few images costs more for each
         rest = np.setdiff1d(np.arange(min(SAMPLE, len(images))), places)
         together, coded = images.take(np.concatenate([places, rest])), []
         for quality in qualities:

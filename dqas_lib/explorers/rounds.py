@@ -60,9 +60,8 @@ class RoundsExplorer:
         said = self._scores(right, score, members, added) if at else self._bins(right, added)
         who = f"class {names[label]}" if label >= 0 else "all classes"
         title = f"added, {who}: {len(added):,} ({'highest score first' if at else 'by position'})"
-        rows = int(
-            np.clip(np.ceil(np.sqrt(len(added) / 4)), 2, 5 if self.images.size <= 16 else 4)
-        )  # to fill the place
+        most = 5 if self.images.size <= 16 else 4
+        rows = int(np.clip(np.ceil(np.sqrt(len(added) / 4)), 2, most))  # to fill the place
         frames.show_images(low, self.images, added, 4 * rows, rows, title)
         step = f"Round {at}" if at else "Initial set"
         return f"{step}: {now.sum():,} images added, {self.counts[at].sum():,} in all. {said}"

@@ -30,21 +30,8 @@ GRAY = "#9aa0a6"
 
 
 # the stage that a notebook is about; the others are about all of them
-STAGE_OF = {
-    "01": 2,
-    "02": 0,
-    "03": 1,
-    "04": 2,
-    "05": 3,
-    "06": 4,
-    "07": 4,
-    "08": 4,
-    "09": 4,
-    "11": 0,
-    "12": 4,
-    "13": 4,
-    "14": 4,
-}
+STAGE_OF = {"01": 2, "02": 0, "03": 1, "04": 2, "05": 3, "11": 0}
+STAGE_OF |= dict.fromkeys(("06", "07", "08", "09", "12", "13", "14"), 4)
 
 
 def strip(here: str, notebooks: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,15 +117,19 @@ def publish(profile: Profile, own: Path, reports: Path, names: Sequence[str] = (
         write_atomically(reports / name, contents[name])
     write_atomically(readme, make_readme(reports).encode())
     sums = reports / "ids" / "SHA256SUMS"
-    if (content := _sums_of_ids(reports)) or sums.exists():
+    if (content := _sums_of_ids(_published(reports))) or sums.exists():
         write_atomically(sums, content.encode())
     return [reports / name for name, content in contents.items() if len(content) > LARGEST_BYTES]
 
 
-def _sums_of_ids(reports: Path) -> str:
+def _published(reports: Path) -> list[dict[str, Any]]:
+    """The provenance of every published profile."""
+    return [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
+
+
+def _sums_of_ids(profiles: Iterable[Mapping[str, Any]]) -> str:
     """Checksums of all published ids, as `sha256sum --check` reads them in the folder of ids."""
-    records = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
-    listed = {name: sha for record in records for run in record["runs"] for name, sha in run["files"].items()}
+    listed = {name: sha for record in profiles for run in record["runs"] for name, sha in run["files"].items()}
     return "".join(f"{sha}  {name[4:]}\n" for name, sha in sorted(listed.items()) if name.startswith("ids/"))
 
 
@@ -177,10 +181,9 @@ def _published_notebook(run: Run, path: Path) -> bytes:
 
 def make_readme(reports: Path) -> str:
     """The text of reports/README.md, from the provenance files and the tables."""
-    profiles = [record for path in sorted(reports.glob("*.json")) if (record := read_provenance(path))]
-    profiles.sort(key=lambda record: (record["full"], record["profile"]))
+    profiles = sorted(_published(reports), key=lambda record: (record["full"], record["profile"]))
     claims = [(claim.text, answers(claim, profiles, reports)) for claim in CLAIMS]
-    return render("README.md", reports, profiles=profiles, claims=claims, ids=bool(_sums_of_ids(reports)))
+    return render("README.md", reports, profiles=profiles, claims=claims, ids=bool(_sums_of_ids(profiles)))
 
 
 def render(template: str, reports: Path, **values: Any) -> str:
