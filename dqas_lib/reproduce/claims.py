@@ -104,9 +104,7 @@ def _results(claim: Claim, table: Path) -> Iterator[tuple[str, int]]:
     for row in csv.DictReader(table.read_text("utf-8", "replace").splitlines()):
         if not all(re.fullmatch(wanted, row.get(column) or "") for column, wanted in claim.rows.items()):
             continue
-        numbers = {
-            name: _number(row.get(name)) for name in ("difference", "half", "p_holm", "correlation", "low", "high")
-        }
+        numbers = {name: _number(row.get(name)) for name in NUMBERS}
         if "difference" in row:
             value, half = 100 * claim.sign * numbers["difference"], 100 * numbers["half"]
             low, high, text = value - half, value + half, f"{value:+.1f} ± {half:.1f} points, {row['n']} seeds"
