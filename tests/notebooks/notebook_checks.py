@@ -273,7 +273,12 @@ def check_09(run: Run) -> None:
     assert "The control" not in run.names["verdict"](shown.assign(p_holm=0.01, difference=-0.02))
     two = shown.assign(variant=["equal counts", "random samples"], difference=[-0.01, 0.02])
     assert "class counts are worth +1.0 points here, samples -2.0" in run.names["verdict"](two)
-    trials = pd.DataFrame({"patchify": ["first", "last"] * 3, "drop": "importance", "theta": 0.25})
+    saved = {path.stem: np.load(path) for path in (run.folder / "ids").glob("*.npy")}
+    assert len(saved) == (3 + 2) * 2  # of the variants and of the orders, each under a name of its own
+    assert {len(np.unique(ids)) for ids in saved.values()} == {120, 160}
+    same = "orders-digits-dqas-10pct-seed1", "digits-no-patchify-10pct-seed1"
+    assert saved[same[0]].tolist() == saved[same[1]].tolist()
+    trials = pd.DataFrame({"method": "dqas", "patchify": ["first", "last"] * 3, "drop": "importance", "theta": 0.25})
     trials = trials.assign(seed=[0, 0, 1, 1, 2, 2], accuracy=[0.9, 0.8, 0.91, 0.8, 0.9, 0.81])
     words = run.names["in_words"](run.names["first_minus_last"](trials))
     assert "First minus last: The difference is +10.0 ± 2.5 points (by importance, 25 %)." in words

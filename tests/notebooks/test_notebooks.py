@@ -102,7 +102,7 @@ OTHER: dict[str, dict] = {
         "COMPUTE": True,
     },
     "08_comparison": {"METHODS": ["dqas-plus", "random"], "TREATED": "dqas-plus", "RATIOS": [0.2], "SEEDS": [1]},
-    "09_ablations": {"RATIO": 0.2, "VARIANTS": ["margin samples"], "SEEDS": [1, 2], "ORDERS": []},
+    "09_ablations": {"RATIO": 0.2, "VARIANTS": [], "SEEDS": [1, 2], "ORDERS": ["first", "last"], "ORDERED": "dq"},
     "10_your_own_images": {"RATIO": 0.2, "SEEDS": [1], "DUPLICATES": "keep", "FIT": "pad"},
     "11_bytes": {"BYTES": [9000], "METHODS": ["all, WebP", "random, lossless"], "SEEDS": [1]},
     "12_choices": {"RATIOS": [0.2], "SEEDS": [1, 2], "TRIED": ["dq"], "VALIDATION": 0.3},
