@@ -11,7 +11,7 @@ from dqas_lib.reproduce.cli import main
 from dqas_lib.reproduce.profiles import load_profile
 from dqas_lib.reproduce.source import library_files
 
-ON_A_CPU = ("quick", "digits", "choices", "bytes", "cifar10-cpu")
+ON_A_CPU = ("quick", "digits", "choices", "bytes", "cifar10-cpu", "cifar100-cpu")
 
 
 @pytest.mark.parametrize("name", [*ON_A_CPU, "cifar10", "cifar100", "tiny-imagenet", "paper"])
@@ -19,7 +19,7 @@ def test_the_kits_profiles_fit_its_notebooks(name: str, capsys: pytest.CaptureFi
     assert main(["--profile", name, "--dry-run"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(f"profile {name} on {'cpu' if name in ON_A_CPU else 'cuda'}: ")
-    of_it = {"choices": "12_choices", "bytes": "11_bytes", "cifar10-cpu": "06_plus"}.get(
+    of_it = {"choices": "12_choices", "bytes": "11_bytes", "cifar10-cpu": "06_plus", "cifar100-cpu": "06_plus"}.get(
         name, "06_train_and_evaluate" if name in ON_A_CPU else "08_comparison"
     )
     assert of_it in output
