@@ -219,7 +219,29 @@ def check_07(run: Run) -> None:
         assert counts.sum() == round(ratio * 1201)
         largest = max(largest, float(counts.max() / counts.mean()))
     assert values["largest_relative_count"] == pytest.approx(largest, abs=1e-4)
-    assert "do not come closer" in run.names["of_rows"](np.array([[1.0] * 10, [0.5] * 5 + [1.5] * 5]))
+    words = run.names["of_rows"](np.array([[3, *[2] * 9], [5] * 5 + [15] * 5]))
+    assert "**0** gets most, 1.43 times an equal count, and **9 classes** fewest" in words
+    assert "as equal as whole numbers allow" in words
+    assert "At the largest ratio **5, 6, 7, 8, 9** gets most" in words
+    assert "do not come closer" in words
+    assert "as equal" not in run.names["of_rows"](np.array([[4, *[2] * 9], [20] * 10]))
+    rows = np.array([[2] * 9 + [3], [1, 5, 3, 3, 3, 3, 3, 3, 3, 3], [5, 1, 3, 3, 3, 3, 3, 3, 3, 3]])
+    assert "correlate by -1.00," in run.names["of_neighbors"](rows)
+    assert "nothing to compare" in run.names["of_neighbors"](rows[:2])
+    lean = run.names["lean"]
+    assert lean(np.full(48, 0.6)) == "0.60 on average (atypical)"  # two deviations are 2 / (12 * 48) ** 0.5 = 0.083
+    assert lean(np.full(48, 0.58)) == "0.58 on average (neither)"
+    assert "representative" in lean(np.full(48, 0.4))
+    place = run.names["place"]
+    first_bin = run.names["ratio"].bins.bin == 0
+    assert place[first_bin].max() < place[~first_bin & (train.labels == 0)].max()
+    accuracy = {("a", 0.1): (2, 80.0, np.nan), ("b", 0.1): (2, 77.0, np.nan), ("b", 0.2): (2, 90.0, np.nan)}
+    accuracy["a", 0.2] = (2, 91.0, np.nan)
+    assert "b minus a at 10 %, -3.0 points" in run.names["of_curves"](accuracy, "a")
+    assert "no other curve" in run.names["of_curves"]({("a", 0.1): accuracy["a", 0.1]}, "a")
+    words = run.names["of_rounds"](np.array([0, 0, 1, -1]), np.array([0.1, 0.3, 0.9, 0.5]), np.array([[1, 1], [1, 2]]))
+    assert "The initial set lies at 0.20" in words
+    assert "**1** grows most, by 17 percentage points" in words
     selection = run.names["selection"]
     assert set(selection.ids) == set(ids["dqas", 0.1])  # the rounds are those of the selection shown
 
@@ -246,7 +268,9 @@ def check_08(run: Run) -> None:
     assert "moves less" in run.names["of_protocols"](moved, pairs.assign(difference=0.2))
     assert "nothing is compared" in run.names["of_protocols"](moved[["fixed-step"]], pairs)
     stages = run.names["stages_of"]({"bins": 5.0, "features": 3.0, "round": 1.0}, 7.0)
-    assert (stages["bins"], stages["feature network"], stages["rounds"], stages["other"]) == (2.0, 3.0, 1.0, 1.0)
+    assert list(stages.values()) == [3.0, 0.0, 2.0, 0.0, 1.0, 1.0]  # networks, autoencoder, importance and bins ...
+    nested = {"importance": 5.0, "autoencoder": 4.0, "bins": 6.0, "features": 9.0, "pilots": 2.0, "round": 3.0}
+    assert sum(run.names["stages_of"](nested, 21.0).values()) == 21.0  # 5 + 4 + 6 + 2 + 3, and one beside them
     spent = run.names["stages"].sum(axis=1)
     assert spent.to_numpy() == pytest.approx(costs.loc[spent.index, "seconds"].to_numpy(), abs=0.01)
 
@@ -311,6 +335,10 @@ def check_10(run: Run) -> None:
     assert "most to class 2 (+2), fewest to class 1 (-3)" in gained
     files = [file for file in names["saved"].rglob("*") if file.is_file()]
     assert values["bytes"]["compressed"] == sum(file.stat().st_size for file in files)
+    words = names["of_bytes"]({"autoencoder.safetensors": 900, "labels.npy": 50}, 1000, 400, 10)
+    assert "10 images take 1,000 bytes, not fewer than the 400" in words
+    assert "`autoencoder.safetensors` with 900 bytes, 90% of all; the rest, pictures included, is 10 bytes per" in words
+    assert "bytes, fewer than the 4,000" in names["of_bytes"]({"a": 1}, 1000, 4000, 10)
     exported = names["listed"].iloc[0]
     buffer = io.BytesIO((names["exported"] / exported["file"]).read_bytes())
     place = names["opened"].images.positions([exported["id"]])[0]
@@ -348,6 +376,25 @@ def check_11(run: Run) -> None:
     assert run.values["reference"] == pytest.approx(sheets, rel=0.05)  # and a manifest
     half = rows[rows["arm"] == "half, twice the bytes"].iloc[0]
     assert half["n_images"] == round(0.5 * len(names["data"].train))
+    files = run.table("11_files_digits").set_index("codec")
+    shown, content = names["shown"], io.BytesIO()
+    Image.fromarray(shown.images[0] * 0).save(content, "JPEG", quality=90)
+    assert files.loc["JPEG, quality 90", "a black picture"] == len(content.getvalue()) > 600  # tables of the code
+    assert (files["in sheets"] < files["a file each"] / 2).all()
+    assert (files["error (gray levels)"] == 0).tolist() == ["lossless" in name for name in files.index]
+    small = pd.DataFrame({"codec": ["PNG, lossless", "JPEG, quality 90"], "a black picture": [100, 600]})
+    small = small.assign(
+        **{"a file each": [400.0, 700.0], "in sheets": [90.0, 50.0], "error (gray levels)": [0.0, 2.0]}
+    )
+    assert "takes 700 in JPEG, quality 90, more than raw; a black one takes 600" in names["of_files"](small, 192)
+    assert "no more than raw" in names["of_files"](small, 3072)
+    assert "PNG, lossless in sheets: 90 bytes per picture, 47% of the raw pixels" in names["of_files"](small, 192)
+    arms = pd.DataFrame({"asked": "30%", "arm": ["fitted", "random, lossless"] * 3, "seed": [0, 0, 1, 1, 2, 2]})
+    arms = arms.assign(accuracy=[0.8, 0.7, 0.81, 0.7, 0.8, 0.71])
+    assert "the higher mean at 1 of 1 budgets. The difference is +10.0" in names["of_title"](arms)
+    worse = arms.assign(accuracy=1 - arms["accuracy"])
+    assert "the higher mean at 0 of 1 budgets" in names["of_title"](worse)
+    assert "not both here" in names["of_title"](arms[arms["arm"] == "fitted"])
     force = {"bytes": int(half["budget"]), "n_images": int(half["n_images"])}  # the manifest names the setting
     subset = dqas.quantize(names["data"].train, **force, method="random", setting=names["setting"])
     assert half["accuracy"] == pytest.approx(plain_accuracy(run, subset.images, names["data"].test, 0), abs=1e-6)
@@ -382,13 +429,14 @@ def check_13(run: Run) -> None:
     made_up = made_up.assign(p_holm=[0.01, 0.2, np.nan, 0.01], correlation=np.nan)
     sentence = names["verdict"](made_up)
     assert "0 have a lower mean than random" in sentence
-    assert "+10.0 points to the best selection. Here another way" in sentence
+    assert "+10.0 points against the best selection. Here another way" in sentence
     assert "above zero: DM; below zero: none; open: 1" in sentence
     assert "another way" not in names["verdict"](made_up[1:])
     lean = pd.DataFrame({"method": ["a", "b", "random", "c", "d"], "cosine": [0.99, 0.97, 0.95, 0.9, 0.8]})
     lean = lean.assign(label=lean["method"], accuracy=[0.8, 0.9, 0.95, 0.7, 0.5])
     assert "the lower its accuracy" in names["leaning"](lean)
-    assert "does not by itself" in names["leaning"](lean.assign(accuracy=[0.5, 0.9, 0.6, 0.9, 0.7]))
+    assert "the higher its accuracy" in names["leaning"](lean.assign(accuracy=[0.85, 0.8, 0.5, 0.9, 0.95]))
+    assert "is not decided" in names["leaning"](lean.assign(accuracy=[0.5, 0.9, 0.6, 0.9, 0.7]))
     assert "too few" in names["leaning"](lean.iloc[1:3])
 
 
