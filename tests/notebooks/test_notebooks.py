@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import re
+import statistics
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ import papermill
 import pytest
 from hostile_names import FOUR, Page
 from in_process import NOTEBOOKS, Run, cells, execute, parameters, solutions
+from wrong_answers import WRONG
 
 from dqas_lib.data.export import export_folder
 from dqas_lib.data.load import load_images
@@ -157,8 +159,10 @@ def test_form(path):
     assert 2 <= len(solutions(path)) <= 6
     assert all("assert" in solution for solution in solutions(path))
     words = len(re.findall(r"\w+", text))
-    lines = sum(len([line for line in cell.source.splitlines() if line.strip()]) for cell in code)
-    assert words >= 2 * lines, f"{words} words for {lines} lines of code"
+    lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code]
+    assert words >= 6 * sum(lines), f"{words} words for {sum(lines)} lines of code"
+    assert statistics.median(lines) <= 12, f"half of the code cells have more than {statistics.median(lines)} lines"
+    assert max(lines) <= 30, f"a code cell of {max(lines)} lines"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -183,6 +187,17 @@ def test_runs_with_its_solutions(path, run_of, tmp_path, monkeypatch):
     assert all("nan" not in alt.lower().split() for alt in run.alts)
     assert sum(len(json.dumps(output, default=str)) for output in run.outputs) < 3_000_000
     getattr(notebook_checks, f"check_{path.stem[:2]}")(run)
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem in WRONG], ids=lambda path: path.stem)
+def test_wrong_answers_are_refused(path, run_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_of(path).names
+    for number, right, wrong in WRONG[path.stem]:
+        solution = solutions(path)[number - 1]
+        assert solution.count(right) == 1, f"solution {number} does not say: {right}"
+        with pytest.raises(AssertionError):
+            exec(solution.replace(right, wrong), dict(names))  # the right one has been executed, and accepted
 
 
 @pytest.fixture(scope="module")
