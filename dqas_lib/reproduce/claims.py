@@ -112,9 +112,8 @@ def _results(claim: Claim, table: Path) -> Iterator[tuple[str, int]]:
             value, low, high = (claim.sign * numbers[name] for name in ("correlation", "low", "high"))
             text = f"rank correlation {value:+.2f} ({low:+.2f} to {high:+.2f})"
         shares = {name: f"{100 * _number(row.get(name)):g} %" for name in ("ratio", "theta")}
-        named = {"method": "dqas", **row, **shares}  # older tables of orders do not name their method
         clear = not numbers["p_holm"] >= 0.05  # NaN: the table says no p
-        yield f"{claim.label.format(**named)}: {text}", ((low > 0) - (high < 0)) * clear
+        yield f"{claim.label.format(**{**row, **shares})}: {text}", ((low > 0) - (high < 0)) * clear
 
 
 def _number(value: str | None) -> float:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from dqas_lib.core.errors import InputError
@@ -102,9 +101,7 @@ def in_order(runs: Sequence[Run], grid: Grid, slots: Slots) -> list[Run]:
     return sorted(runs, key=lambda run: -slots.width(run, grid.profile.device))
 
 
-def time_left(
-    grid: Grid, slots: Slots, running: Mapping[str, float], bars: Mapping[str, float] = MappingProxyType({})
-) -> float:
+def time_left(grid: Grid, slots: Slots, running: Mapping[str, float], bars: Mapping[str, float] | None = None) -> float:
     """About how many seconds are left: the longest run, or all work over the slots.
 
     running: seconds so far; bars: seconds that the bar in a run says are left. Without one a late run is taken to need
@@ -114,7 +111,7 @@ def time_left(
     left = []
     for run in runs:
         so_far = running.get(run.name, 0.0)
-        left.append(max(grid.estimates[run.name] - so_far, bars.get(run.name, so_far / 5), 1.0))
+        left.append(max(grid.estimates[run.name] - so_far, (bars or {}).get(run.name, so_far / 5), 1.0))
     widths = [slots.width(run, grid.profile.device) for run in runs]
     work = sum(seconds * width for seconds, width in zip(left, widths, strict=True))
     return max([*left, work / slots.total]) if left else 0.0

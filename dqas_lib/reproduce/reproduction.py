@@ -75,7 +75,8 @@ def reproduce(options: argparse.Namespace, command: str) -> int:
 
 def _end(grid: Grid, verdict: Verdict, places: Places, *, command: str, seconds: float) -> str:
     """What is printed at the end; also writes the page of one's own figures beside the published ones."""
-    page, run = places.own / f"{grid.profile.name}-and-published.html", grid.profile.runs[0]
+    page, runs = places.own / f"{grid.profile.name}-and-published.html", grid.profile.runs
+    done = [each for each in (*grid.todo, *runs) if grid.done(each.name)]
     figures = []
     for each in grid.profile.runs:
         for path in sorted((place_of(places.own, each) / "figures").glob("*.png")):
@@ -83,10 +84,10 @@ def _end(grid: Grid, verdict: Verdict, places: Places, *, command: str, seconds:
             beside = Path(os.path.relpath(other, places.own)).as_posix() if other.is_file() else None
             figures.append((each.name, path.relative_to(places.own).as_posix(), beside))
     write_atomically(page, render("page.html", places.own, verdict=verdict, figures=figures).encode())
-    lab = "make lab" if (places.root / "Makefile").is_file() else f"jupyter lab {run.notebook.path.parent}"
+    lab = "make lab" if (places.root / "Makefile").is_file() else f"jupyter lab {runs[0].notebook.path.parent}"
     failed = {name: record for name, record in grid.records.items() if record["status"] != "done"}
     notebooks = {each.name: place_of(places.own, each, FAILED) / "notebook.ipynb" for each in grid.profile.runs}
-    executed = place_of(places.own, run) / "notebook.ipynb"
+    executed = place_of(places.own, done[0]) / "notebook.ipynb" if done else None
     told = {"grid": grid, "verdict": verdict, "failed": failed, "command": command, "seconds": seconds}
     return render("end.txt", places.own, page=page, executed=executed, lab=lab, notebooks=notebooks, **told)
 

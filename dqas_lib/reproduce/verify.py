@@ -50,6 +50,7 @@ class Verdict:
     values: int = 0
     differences: list[Difference] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # why something could not be compared
+    new: list[str] = field(default_factory=list)  # finished runs of which nothing is published
     causes: dict[str, None] = field(default_factory=dict)  # what was not the same, in order
     measured: list[tuple[str, str, float, float]] = field(default_factory=list)  # table, column, own, published
 
@@ -68,7 +69,8 @@ class Verdict:
         """The verdict."""
         n = len(self.differences)
         text = f"{self.profile}: {self.values - n:,} of {self.values:,} values as published"
-        return text + f", {n - self.outside:,} within the interval, {self.outside:,} outside" * bool(n)
+        text += f", {n - self.outside:,} within the interval, {self.outside:,} outside" * bool(n)
+        return text + f"; nothing to compare with is published of {', '.join(self.new)}" * bool(self.new)
 
     @property
     def cause(self) -> str:
@@ -84,9 +86,10 @@ def verify(profile: Profile, own: Path, published: Path, names: Sequence[str] = 
     if record is None:
         absent = f"no results of {profile.name} are published in {published}"
         verdict.problems.append(f"{path} is damaged: {RESTORE}" if path.exists() else absent)
-    for theirs in record["runs"] if record else ():
-        if names and theirs["name"] not in names:
-            continue
+    there = record["runs"] if record else []
+    known = {each["name"] for each in there}
+    verdict.new = [name for name, run in runs.items() if record and name not in known and finished(own, run)]
+    for theirs in (each for each in there if not names or each["name"] in names):
         run = runs.get(theirs["name"])
         ours = finished(own, run) if run else {}
         if not run or not ours or ours["parameters"] != theirs["parameters"]:

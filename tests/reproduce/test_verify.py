@@ -175,3 +175,19 @@ def test_records_that_are_missing_or_damaged(project: Project, capsys: pytest.Ca
     record["runs"][0] |= {"parameters": {}, "name": "renamed"}
     path.write_text(json.dumps(record))
     assert "run renamed is not finished: not compared" in project.verdict().problems
+    assert project.verdict().new == ["square"]
+    assert project.verdict().sentence.endswith("; nothing to compare with is published of square")
+
+
+def test_the_notebook_to_open_is_one_that_ran(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_notebook(tmp_path / "notebooks" / "square.ipynb", FINISH, parameters="N = 1")
+    path = write_profile(
+        tmp_path, "{notebook: square, name: one}\n  - {notebook: square, name: two, parameters: {N: 2}}"
+    )
+    runs = load_profile(path).runs
+    write_finished(tmp_path / "reports" / "own", runs[1])
+    assert main(["--profile", path, "--run", "two"]) == 0
+    output = capsys.readouterr().out
+    executed = place_of(tmp_path / "reports" / "own", runs[1]) / "notebook.ipynb"
+    assert f"{executed} (a notebook as it was executed)" in output
+    assert output.count("a notebook as it was executed") == 1
