@@ -76,9 +76,9 @@ def reproduce(options: argparse.Namespace, command: str) -> int:
 def _end(grid: Grid, verdict: Verdict, places: Places, *, command: str, seconds: float) -> str:
     """What is printed at the end; also writes the page of one's own figures beside the published ones."""
     page, runs = places.own / f"{grid.profile.name}-and-published.html", grid.profile.runs
-    done = [each for each in (*grid.todo, *runs) if grid.done(each.name)]
+    ran = (place_of(places.own, each) for each in (*grid.todo, *runs) if grid.done(each.name))
     figures = []
-    for each in grid.profile.runs:
+    for each in runs:
         for path in sorted((place_of(places.own, each) / "figures").glob("*.png")):
             other = places.published / "figures" / grid.profile.name / each.name / path.name
             beside = Path(os.path.relpath(other, places.own)).as_posix() if other.is_file() else None
@@ -86,10 +86,9 @@ def _end(grid: Grid, verdict: Verdict, places: Places, *, command: str, seconds:
     write_atomically(page, render("page.html", places.own, verdict=verdict, figures=figures).encode())
     lab = "make lab" if (places.root / "Makefile").is_file() else f"jupyter lab {runs[0].notebook.path.parent}"
     failed = {name: record for name, record in grid.records.items() if record["status"] != "done"}
-    notebooks = {each.name: place_of(places.own, each, FAILED) / "notebook.ipynb" for each in grid.profile.runs}
-    executed = place_of(places.own, done[0]) / "notebook.ipynb" if done else None
+    notebooks = {each.name: place_of(places.own, each, FAILED) / "notebook.ipynb" for each in runs}
     told = {"grid": grid, "verdict": verdict, "failed": failed, "command": command, "seconds": seconds}
-    return render("end.txt", places.own, page=page, executed=executed, lab=lab, notebooks=notebooks, **told)
+    return render("end.txt", places.own, page=page, ran=next(ran, None), lab=lab, notebooks=notebooks, **told)
 
 
 @contextlib.contextmanager

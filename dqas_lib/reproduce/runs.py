@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -213,9 +214,11 @@ def _utc(moment: float) -> str:
 
 @functools.cache
 def machine(device: str, gpu: str | None) -> str:
-    """What a run was executed on: the processor, or the GPU's name. Names no host."""
+    """What a run was executed on: the model of the processor, where Linux tells it, and the GPU's. Names no host."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{cores} {platform.machine()} cores, {round(psutil.virtual_memory().total / 2**30)} GB"
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
+    models = re.findall(r"^model name\s*: (.+)$", info, re.MULTILINE) or [platform.machine()]
+    text = f"{cores} {models[0]} cores, {round(psutil.virtual_memory().total / 2**30)} GB"
     if device == "cuda":
         command = ["nvidia-smi", *(["--id", gpu] if gpu else []), "--query-gpu=name", "--format=csv,noheader"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):

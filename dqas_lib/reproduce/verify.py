@@ -86,10 +86,9 @@ def verify(profile: Profile, own: Path, published: Path, names: Sequence[str] = 
     if record is None:
         absent = f"no results of {profile.name} are published in {published}"
         verdict.problems.append(f"{path} is damaged: {RESTORE}" if path.exists() else absent)
-    there = record["runs"] if record else []
-    known = {each["name"] for each in there}
-    verdict.new = [name for name, run in runs.items() if record and name not in known and finished(own, run)]
-    for theirs in (each for each in there if not names or each["name"] in names):
+    there = {each["name"]: each for each in record["runs"]} if record else {}
+    verdict.new = [name for name in names or runs if record and name not in there and finished(own, runs[name])]
+    for theirs in (each for name, each in there.items() if not names or name in names):
         run = runs.get(theirs["name"])
         ours = finished(own, run) if run else {}
         if not run or not ours or ours["parameters"] != theirs["parameters"]:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dqas_lib.reproduce.runs import machine
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN = "measured: "
 
@@ -93,16 +95,9 @@ def in_fresh_process(code: str, *arguments: str, threads: int | None = None) -> 
 
 
 def processor() -> str:
-    """The CPU's model name and the number of cores this process may use."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """The CPU's model, the number of cores this process may use, the memory, and the load."""
     load = f", load average {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return f"{model}, {cores} cores{load}"
+    return machine("cpu", None) + load
 
 
 def versions() -> dict[str, str]:

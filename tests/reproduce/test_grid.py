@@ -1,6 +1,8 @@
 """A grid of runs: order, slots, time left. Nothing is executed here."""
 
 import json
+import platform
+import re
 import runpy
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from dqas_lib.reproduce import scheduler
 from dqas_lib.reproduce.cli import main
 from dqas_lib.reproduce.grid import Grid, Slots, choose_slots, in_order, plan, time_left, visible_gpus
 from dqas_lib.reproduce.profiles import load_profile
-from dqas_lib.reproduce.runs import Job
+from dqas_lib.reproduce.runs import Job, machine
 
 
 def test_gpu_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -119,3 +121,10 @@ def test_what_runs_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert main(["--profile", write_profile(tmp_path, *runs, head="device: cuda")]) == 0
     assert {job.gpu for job in jobs.values()} == {"2", "5"}
     assert {(job.workers, job.site.device) for job in jobs.values()} == {(4, "cuda")}
+
+
+def test_a_machine_is_known_by_its_processor() -> None:
+    info = Path("/proc/cpuinfo")
+    known = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    model = known[0].partition(": ")[2] if known else platform.machine()
+    assert re.fullmatch(rf"\d+ {re.escape(model)} cores, \d+ GB", machine("cpu", None))
