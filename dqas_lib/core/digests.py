@@ -2,7 +2,7 @@
 
 A cached result depends on what computed it. Its code is the import closure of the modules that do the computing: they,
 and whatever in the library they import, directly or not. Comments, docstrings and the texts of errors do not count, nor
-does what only moves bytes. Packages are looked through: `from dqas_lib.methods import DQ` reaches the file of DQ, not
+does what only moves bytes, nor a call of `core.checks` whose value nobody uses: it stops a run or changes nothing. Packages are looked through: `from dqas_lib.methods import DQ` reaches the file of DQ, not
 the files of all methods.
 """
 
@@ -56,14 +56,26 @@ def digest(*parts: bytes | str) -> str:
     return sha.hexdigest()[:20]
 
 
-class _WithoutTexts(ast.NodeTransformer):
-    """Takes docstrings away, and from `raise Error(...)` what the error says."""
+class _Computing(ast.NodeTransformer):
+    """Takes docstrings and bare checks away, and from `raise Error(...)` what the error says."""
+
+    def __init__(self) -> None:
+        self.checks: set[str] = set()  # names that the module imports from core.checks
 
     def visit(self, node: Any) -> Any:
+        match node:
+            case ast.ImportFrom(module="dqas_lib.core.checks"):
+                self.checks |= {alias.asname or alias.name for alias in node.names}
+                return None
+            case ast.Expr(value=ast.Call(func=ast.Name(id=name))) if name in self.checks:
+                return None
         self.generic_visit(node)
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant(value=str())), *code]:
                 node.body = code
+        match getattr(node, "decorator_list", None):
+            case [ast.Name(id=name), *others] if name in self.checks:
+                node.decorator_list = others
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         return node
@@ -71,7 +83,7 @@ class _WithoutTexts(ast.NodeTransformer):
 
 @functools.cache
 def _module_code(path: Path) -> str:
-    return ast.dump(_WithoutTexts().visit(ast.parse(path.read_text(encoding="utf-8"))))
+    return ast.dump(_Computing().visit(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def _file(module: str, library: Path) -> Path | None:

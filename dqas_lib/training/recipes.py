@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from dqas_lib.core.checks import one_of
+from dqas_lib.core.checks import check_fields, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 
@@ -43,6 +43,7 @@ class Recipe:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         one_of(f"recipe {self.name!r}: precision", self.precision, PRECISIONS)
         if (self.epochs is None) == (self.steps is None):
             raise InputError(

@@ -88,6 +88,18 @@ def test_comments_docstrings_and_error_texts_do_not_count(tree):
     assert apple(tree(core__errors="class InputError(ValueError):\n    code = 1\n")) == apple(tree())  # moves no number
 
 
+def test_a_check_whose_value_nobody_uses_does_not_count(tree):
+    plain = "def cut(n):\n    return n * 2\n"
+    checked = f"from dqas_lib.core.checks import kinds, number\n\n@kinds\n{plain}".replace(
+        "    return", "    number('n', n, 0)\n    return"
+    )
+    before = apple(tree(bins=plain))
+    assert apple(tree(bins=checked)) == before
+    assert apple(tree(bins=checked.replace("    number(", "    n = number("))) != before  # it may give another value
+    assert apple(tree(bins=checked.replace("core.checks", "core.seeds"))) != before  # not a check
+    assert apple(tree(bins=checked.replace("* 2", "* 3"))) != before
+
+
 def test_the_whole_library_sees_every_file_that_computes(tree):
     before = digest_of(library=tree())
     assert digest_of(library=tree()) == before
