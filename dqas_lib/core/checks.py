@@ -117,6 +117,9 @@ def _fits(value: Any, hint: Any) -> bool:
         several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
         if outer not in (tuple, Sequence):  # an array, or what makes one of numbers
             return several and not any(isinstance(part, str | None) for part in value)
+        fixed = outer is tuple and inner and inner[-1] is not Ellipsis
+        if several and fixed and len(value) != len(inner):
+            return False
         return several and (not inner or all(_fits(part, inner[0]) for part in value))
     if outer in (int, float, bool):
         is_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too
@@ -134,7 +137,8 @@ def _said(hint: Any) -> str:
     if outer in (Union, UnionType):
         return " or ".join(map(_said, inner))
     if outer in (tuple, Sequence):
-        return f"several ({_said(inner[0])} each)"
+        fixed = outer is tuple and inner[-1] is not Ellipsis
+        return f"({', '.join(map(_said, inner))})" if fixed else f"several ({_said(inner[0])} each)"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
     return str(words.get(outer) or getattr(outer, "__name__", outer))
 

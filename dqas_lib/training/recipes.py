@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from dqas_lib.core.checks import check_fields, one_of
+from dqas_lib.core.checks import check_fields, number, one_of
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.registry import Registry
 
@@ -44,6 +44,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        number(f"recipe {self.name!r}: epochs or steps", self.epochs or self.steps or 1, 0)
+        number(f"recipe {self.name!r}: lr", self.lr, 0)
+        number(f"recipe {self.name!r}: momentum", self.momentum, 0, 1, ends="[)")
+        number(f"recipe {self.name!r}: weight_decay", self.weight_decay, 0)
+        number(f"recipe {self.name!r}: warmup", self.warmup, 0, 1)
+        number(f"recipe {self.name!r}: label_smoothing", self.label_smoothing, 0, 1)
+        number(f"recipe {self.name!r}: pad", self.pad, 0, 1)
         one_of(f"recipe {self.name!r}: precision", self.precision, PRECISIONS)
         if (self.epochs is None) == (self.steps is None):
             raise InputError(

@@ -153,22 +153,6 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
             lambda v, f=function: f(v, train.images),
             (None, "resnet9", 3, dqas.train),
         )
-    for name, values in {
-        "lr": NOT_NUMBER,
-        "momentum": NOT_NUMBER,
-        "weight_decay": NOT_NUMBER,
-        "warmup": NOT_NUMBER,
-        "label_smoothing": NOT_NUMBER,
-        "pad": NOT_NUMBER,
-        "nesterov": (None, *NOT_FLAG),
-        "batch_size": (1.5, True),
-        "evaluations": (1.5, True),
-        "name": (None, 3, b"x"),
-    }.items():
-        made = lambda v, n=name: dqas.Setting(recipe=dqas.Recipe(**{"name": "x", "steps": 2, n: v}))  # noqa: E731
-        yield f"train, Recipe: {name}", lambda v, m=made: dqas.train(train, setting=m(v)), values
-        yield f"quantize, Recipe: {name}", lambda v, m=made: quantize(train, 0.1, setting=m(v)), values
-    yield "train, Recipe: epochs", lambda v: dqas.train(train, setting=dqas.Setting(recipe=dqas.Recipe("x", v))), (NAN,)
     yield "Setting: network", lambda v: dqas.Setting(network=v), NOT_NAME
     yield "Setting: recipe", lambda v: dqas.Setting(recipe=v), NOT_NAME
     yield (
@@ -178,10 +162,23 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
     )
     yield "Setting: store", lambda v: quantize(train, 0.1, setting=dqas.Setting(store=v)), ("data", Path("data"), 3, {})
     yield "Setting: progress", lambda v: quantize(train, 0.1, setting=dqas.Setting(progress=v)), NOT_FLAG
-    yield "Recipe: steps", lambda v: dqas.Recipe("x", steps=v), (0, -1, None)
-    yield "Recipe: epochs", lambda v: dqas.Recipe("x", epochs=v), (0, -1, None)
-    yield "Recipe: precision", lambda v: dqas.Recipe("x", steps=1, precision=v), NOT_NAME
-    yield "Recipe: sides", lambda v: dqas.Recipe("x", steps=1, sides=v), (((2, 0.5),), ((0.5, 0.5), (0.6, 0.4)))
+    yield "Recipe: steps", lambda v: dqas.Recipe("x", steps=v), NOT_COUNT
+    yield "Recipe: epochs", lambda v: dqas.Recipe("x", epochs=v), (0, -1, INF, *NOT_NUMBER)
+    for name, values in {
+        "lr": (*NOT_NUMBER, -0.1, INF),
+        "momentum": (*NOT_FRACTION, 1.0),
+        "weight_decay": (*NOT_NUMBER, -1e-4, INF),
+        "warmup": NOT_FRACTION,
+        "label_smoothing": NOT_FRACTION,
+        "pad": NOT_FRACTION,
+        "nesterov": (None, *NOT_FLAG),
+        "batch_size": NOT_COUNT,
+        "evaluations": NOT_COUNT,
+        "name": (None, 3, b"x"),
+        "precision": NOT_NAME,
+        "sides": (((2, 0.5),), ((0.5, 0.5), (0.6, 0.4)), "ab", 0.5, (0.5, 0.5), ((0.5,),), ((0.5, 0.5, 0.5),), (("a", 1),)),
+    }.items():
+        yield f"Recipe: {name}", lambda v, n=name: dqas.Recipe(**{"name": "x", "steps": 1, n: v}), values
     yield "Store: root", dqas.Store, NOT_PATH
     store = dqas.Store(folder / "store")
     yield "Store: stage", lambda v: store.get(v, {}, [dqas.Store]), ("", "../x", "a/b", None, 3, ["x"], "\0")
