@@ -12,6 +12,7 @@ from places import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "tests" / "benchmarks"))
 
 import bench_gpu
+import bench_large
 import measure
 import plain
 import report
@@ -128,3 +129,15 @@ def test_the_kit_for_a_card_brings_pinned_packages_and_data_in_parts(tmp_path):
     assert b"".join(path.read_bytes() for path in made) == content
     names = gpu_kit.wheels((REPOSITORY / "requirements.lock").read_text())
     assert [name.split("==")[0] for name in names] == list(gpu_kit.BROUGHT)
+
+
+@pytest.mark.slow
+def test_the_large_half_runs_at_tiny_sizes_and_writes_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_large, "WHERE", tmp_path / "large")
+    assert bench_large.main(["--tiny", "--reports", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "benchmarks" / "large.json").read_text())["rows"]
+    assert {entry["met"] for entry in found} == {True, None}
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "20 of 200 JPEG of 500 px" in text
+    assert "dqas-plus of 2,560 images of 64 px in 2 classes" in text
+    assert "Not measured yet: `make bench`" in text

@@ -2,8 +2,8 @@
 
 A cached result depends on what computed it. Its code is the import closure of the modules that do the computing: they,
 and whatever in the library they import, directly or not. Comments, docstrings and the texts of errors do not count, nor
-does what only moves bytes, nor a call of `core.checks` whose value nobody uses: it stops a run or changes nothing. Packages are looked through: `from dqas_lib.methods import DQ` reaches the file of DQ, not
-the files of all methods.
+does what only moves bytes, nor a call of `core.checks` whose value nobody uses: it stops a run or changes nothing.
+Packages are looked through: `from dqas_lib.methods import DQ` reaches the file of DQ, not the files of all methods.
 """
 
 import ast

@@ -176,7 +176,7 @@ def table(data: dqas.DataSet, folder: Path) -> Iterator[Row]:
         "evaluations": NOT_COUNT,
         "name": (None, 3, b"x"),
         "precision": NOT_NAME,
-        "sides": (((2, 0.5),), ((0.5, 0.5), (0.6, 0.4)), "ab", 0.5, (0.5, 0.5), ((0.5,),), ((0.5, 0.5, 0.5),), (("a", 1),)),
+        "sides": (((2, 0.5),), ((0.5, 0.5), (0.6, 0.4)), "ab", 0.5, (0.5, 0.5), ((0.5,),), ((0.5,) * 3,), (("a", 1),)),
     }.items():
         yield f"Recipe: {name}", lambda v, n=name: dqas.Recipe(**{"name": "x", "steps": 1, n: v}), values
     yield "Store: root", dqas.Store, NOT_PATH
