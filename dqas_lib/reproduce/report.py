@@ -27,6 +27,7 @@ from dqas_lib.reproduce.child import leave_out_formats
 from dqas_lib.reproduce.claims import CLAIMS, answers
 from dqas_lib.reproduce.folder import finished, place_of, read_json
 from dqas_lib.reproduce.grid import duration
+from dqas_lib.reproduce.main_table import main_table
 from dqas_lib.reproduce.profiles import Profile, Run
 
 KINDS = ("figures", "tables", "ids")
@@ -183,7 +184,8 @@ def make_readme(reports: Path) -> str:
     """The text of reports/README.md, from the provenance files and the tables."""
     profiles = sorted(_published(reports), key=lambda record: (record["full"], record["profile"]))
     claims = [(claim.text, answers(claim, profiles, reports)) for claim in CLAIMS]
-    return render("README.md", reports, profiles=profiles, claims=claims, ids=bool(_sums_of_ids(profiles)))
+    table, ids = main_table(profiles, reports), bool(_sums_of_ids(profiles))
+    return render("README.md", reports, profiles=profiles, claims=claims, main_table=table, ids=ids)
 
 
 def render(template: str, reports: Path, **values: Any) -> str:
