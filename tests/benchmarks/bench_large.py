@@ -5,6 +5,7 @@ Memory is what belongs to the processes alone: pages of a mapped file are the sy
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -18,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-from measure import REPOSITORY, Row, in_fresh_process, processor, row, save, time_text
+from measure import REPOSITORY, Row, in_fresh_process, processor, row, save, time_text, versions
 from PIL import Image
 from report import write
 
 WHERE = REPOSITORY / "build" / "large"
 PHOTOS, SIDE, CLASSES = 100_000, 500, 20
 MILLION, PER_CLASS, WIDTH, TEST = 1_280_000, 1_280, 128, 1_000
+FOLDER = "A folder of photographs"
 CHUNK = 1_000  # images made at a time
 
 
@@ -193,7 +195,7 @@ def choose_million(give: Callable[..., None], folder: str, method: str, steps: s
 
 def bench_photos(leave: Callable[[Row], None], n: int) -> None:
     """Rows for the folder of photographs."""
-    folder, part = photos(n), "A folder of photographs"
+    folder, part = photos(n), FOLDER
     with tempfile.TemporaryDirectory(dir=WHERE) as out:
         found = in_fresh_process(
             "from bench_large import choose_photos; choose_photos(give, *sys.argv[1:])", str(folder), out
@@ -225,6 +227,16 @@ def bench_million(leave: Callable[[Row], None], n: int, steps: int, checkpoints:
         leave(row(part, "memory, imports included", f"{peak / 1e3:.2f} GB", peak / 1e3, at_most=8, unit=" GB"))
 
 
+def earlier(path: Path, machine: str, parts: list[str]) -> list[Row]:
+    """Rows of the other parts, as this machine left them with these versions."""
+    found = json.loads(path.read_text()) if path.is_file() else None
+    same = found and found["machine"].split(", load")[0] == machine.split(", load")[0]
+    if not same or found["versions"] != versions():
+        return []
+    rows = [Row(**entry) for entry in found["rows"]]
+    return [entry for entry in rows if ("photos" if entry.part == FOLDER else "million") not in parts]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=("photos", "million"), default=["photos", "million"])
@@ -247,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = "make bench-large" + (f" ARGS='{' '.join(given)}'" if given else "")
     target = folder / "benchmarks" / "large.json"
+    rows = sorted(rows + earlier(target, machine, options.parts), key=lambda entry: entry.part != FOLDER)
     save(target, rows, command=command, machine=machine, seconds=time.perf_counter() - started)
     print(f"wrote {write(folder)}")
     return 0
