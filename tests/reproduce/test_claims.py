@@ -71,10 +71,11 @@ def test_a_claim_against_all_the_images_is_paired_by_seed(tmp_path):
     rows = [f"{m},{r},{seed},{a[seed]}" for (m, r), a in accuracies.items() for seed in range(3)]
     path.write_text("method,ratio,seed,accuracy\n" + "\n".join(rows) + "\n")
     profiles = [{"profile": "tiny", "runs": [{"name": "06", "files": {path.relative_to(tmp_path).as_posix(): ""}}]}]
-    (claim,) = (claim for claim in CLAIMS if claim.minus)
-    (answer,) = answers(claim, profiles, tmp_path)
+    dqas, plus = (claim for claim in CLAIMS if claim.minus)
+    (answer,) = answers(dqas, profiles, tmp_path)
+    assert answers(plus, profiles, tmp_path) == []
     # differences of 3, 2 and 3 points: 4.303 x 0.577 / 1.732
-    assert answer.results == ("dqas: -2.7 ± 1.4 points, 3 seeds",)
+    assert answer.results == ("50 %: -2.7 ± 1.4 points, 3 seeds",)
     assert answer.verdict == "contradicted"
 
 
