@@ -5,14 +5,17 @@ below, undecided else. An interval counts only where its p, corrected by Holm fo
 """
 
 import csv
+import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dqas_lib.reproduce.main_table import interval
+import pandas as pd
+
+from dqas_lib.reproduce.main_table import minus
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,11 @@ def _results(claim: Claim, table: Path) -> Iterator[tuple[str, int]]:
     """Each row that answers in words, and the side of 0 that its interval lies on."""
     if not table.is_file():
         return
-    rows = [*csv.DictReader(table.read_text("utf-8", "replace").splitlines())]
-    for row in _minus(rows, claim.minus) if claim.minus else rows:
+    text = table.read_text("utf-8", "replace")
+    rows: Iterable[Mapping[str, Any]] = csv.DictReader(text.splitlines())
+    if claim.minus:
+        rows = ({k: str(v) for k, v in row.items()} for row in minus(pd.read_csv(io.StringIO(text)), claim.minus))
+    for row in rows:
         if not all(re.fullmatch(wanted, row.get(column) or "") for column, wanted in claim.rows.items()):
             continue
         numbers = {name: _number(row.get(name)) for name in NUMBERS}
@@ -130,21 +136,6 @@ def _results(claim: Claim, table: Path) -> Iterator[tuple[str, int]]:
         shares = {name: f"{100 * _number(row.get(name)):g} %" for name in ("ratio", "theta")}
         clear = not numbers["p_holm"] >= 0.05  # NaN: the table says no p
         yield f"{claim.label.format(**{**row, **shares})}: {text}", ((low > 0) - (high < 0)) * clear
-
-
-def _minus(trainings: Sequence[Mapping[str, str]], other: str) -> list[dict[str, str]]:
-    """A row per method and ratio: how far its accuracies lie above the other method's at the same seeds."""
-    accuracy: dict[tuple[str, str], dict[str, float]] = {}
-    for row in trainings:
-        accuracy.setdefault((row["method"], row["ratio"]), {})[row["seed"]] = _number(row["accuracy"])
-    there = next((seeds for (method, _), seeds in accuracy.items() if method == other), {})
-    rows = []
-    for (method, ratio), seeds in accuracy.items():
-        if shared := sorted(seeds.keys() & there):
-            difference, half = interval([seeds[seed] - there[seed] for seed in shared])
-            rows.append({"method": method, "ratio": ratio, "n": str(len(shared))})
-            rows[-1] |= {"difference": str(difference), "half": str(half)}
-    return rows
 
 
 def _number(value: str | None) -> float:

@@ -1,7 +1,5 @@
 """Claims: which rows answer, what is said of them, and the verdict."""
 
-import math
-
 import pytest
 
 from dqas_lib.reproduce.claims import CLAIMS, Claim, answers, verdict
@@ -68,8 +66,8 @@ def test_a_claim_against_all_the_images_is_paired_by_seed(tmp_path):
     path = tmp_path / "tables" / "tiny" / "06" / "06_trainings_cifar10.csv"
     path.parent.mkdir(parents=True)
     accuracies = {("full", 1.0): (0.80, 0.82, 0.81), ("dqas", 0.5): (0.77, 0.80, 0.78), ("dqas", 0.1): (0.7, 0.7, 0.7)}
-    rows = [f"{m},{r},{seed},{a[seed]}" for (m, r), a in accuracies.items() for seed in range(3)]
-    path.write_text("method,ratio,seed,accuracy\n" + "\n".join(rows) + "\n")
+    rows = [f"cifar10,net,{m},{r},{seed},{a[seed]},7" for (m, r), a in accuracies.items() for seed in range(3)]
+    path.write_text("dataset,network,method,ratio,seed,accuracy,training_seconds\n" + "\n".join(rows) + "\n")
     profiles = [{"profile": "tiny", "runs": [{"name": "06", "files": {path.relative_to(tmp_path).as_posix(): ""}}]}]
     dqas, plus = (claim for claim in CLAIMS if claim.minus)
     (answer,) = answers(dqas, profiles, tmp_path)
@@ -115,11 +113,20 @@ def test_the_main_table_takes_the_gap_over_random_of_its_own_run_and_the_publish
     order = [f"{row['ratio']:g} {row['method']}" for row in table]
     assert order == ["0.05 mine", "0.05 random", "0.05 other", "0.1 mine", "0.1 random", "0.1 other", "0.2 rival"]
     mine, other = rows[0.1, "mine"], rows[0.1, "other"]
-    assert (mine["run"], mine["n"], round(mine["gap"], 6)) == ("large", 5, 3.0)  # the run with most seeds
-    assert (other["run"], other["n"], round(other["gap"], 6)) == ("small", 3, -1.0)  # over the random of its own run
+    assert (mine["run"], mine["seeds"], mine["n"], round(mine["difference"], 6)) == (
+        "large",
+        5,
+        5,
+        0.03,
+    )  # the run with most seeds
+    assert (other["run"], other["seeds"], round(other["difference"], 6)) == (
+        "small",
+        3,
+        -0.01,
+    )  # over the random of its own run
     assert mine["selection"] == 10  # of both ratios together
     assert mine["published"] == [(90.0, 3.0, "somewhere")]
-    assert math.isnan(rows[0.1, "random"]["gap"])
+    assert (rows[0.1, "random"]["difference"], rows[0.1, "random"]["half"]) == (0, 0)
     assert rows[0.2, "rival"] == {
         "dataset": "photos",
         "ratio": 0.2,
