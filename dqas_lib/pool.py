@@ -60,7 +60,6 @@ class Pool:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_fields(self.setting, deep=True)
         check_seed(self.seed)
         object.__setattr__(self, "setting", self.setting.suited_to(self.images))
         for name, values in (self.given or {}).items():

@@ -23,7 +23,7 @@ FLOORS = (
 )
 CORE_ONLY = {"notebook", "reproduce"}
 COMMANDS = {"reproduce", "__main__"}  # they end the library's own answer to Ctrl-C while it is imported
-MOST_LINES = 15_092
+MOST_LINES = 15_078
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 

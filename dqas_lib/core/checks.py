@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -89,13 +89,9 @@ def kinds(function: Function) -> Function:
     return cast(Function, checked)
 
 
-def check_fields(item: Any, *, deep: bool = False) -> None:
-    """The check of `kinds` for the fields of a dataclass, in its __post_init__; deep: of dataclasses in them, too."""
-    values = {part.name: getattr(item, part.name) for part in fields(item) if part.init}
-    _check(type(item), values)
-    for value in values.values() if deep else ():
-        if is_dataclass(value) and not isinstance(value, type):
-            check_fields(value)
+def check_fields(item: Any) -> None:
+    """The check of `kinds` for the fields of a dataclass, in its __post_init__."""
+    _check(type(item), {part.name: getattr(item, part.name) for part in fields(item) if part.init})
 
 
 _hints = functools.cache(get_type_hints)
@@ -117,9 +113,8 @@ def _fits(value: Any, hint: Any) -> bool:
         several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
         if outer not in (tuple, Sequence):  # an array, or what makes one of numbers
             return several and not any(isinstance(part, str | None) for part in value)
-        fixed = outer is tuple and inner and inner[-1] is not Ellipsis
-        if several and fixed and len(value) != len(inner):
-            return False
+        if several and _fixed(outer, inner):
+            return len(value) == len(inner) and all(map(_fits, value, inner))
         return several and (not inner or all(_fits(part, inner[0]) for part in value))
     if outer in (int, float, bool):
         is_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too
@@ -132,13 +127,17 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
 
 
+def _fixed(outer: Any, inner: tuple[Any, ...]) -> bool:
+    """Whether a hint is a tuple of fixed length, such as tuple[float, float]."""
+    return outer is tuple and bool(inner) and inner[-1] is not Ellipsis
+
+
 def _said(hint: Any) -> str:
     outer, inner = get_origin(hint) or hint, get_args(hint)
     if outer in (Union, UnionType):
         return " or ".join(map(_said, inner))
     if outer in (tuple, Sequence):
-        fixed = outer is tuple and inner[-1] is not Ellipsis
-        return f"({', '.join(map(_said, inner))})" if fixed else f"several ({_said(inner[0])} each)"
+        return f"({', '.join(map(_said, inner))})" if _fixed(outer, inner) else f"several ({_said(inner[0])} each)"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
     return str(words.get(outer) or getattr(outer, "__name__", outer))
 

@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from dqas_lib.budget.sensitivity import Pilots
-from dqas_lib.core.checks import check_fields, check_ratio, kinds, one_of, whole_number
+from dqas_lib.core.checks import check_ratio, kinds, one_of, whole_number
 from dqas_lib.core.errors import InputError
 from dqas_lib.core.seeds import check_seed
 from dqas_lib.data.image_set import DataSet
@@ -130,7 +130,6 @@ def compare(
     """
     setting = (setting or Setting()).suited_to(data.train)
     quiet = setting.replace(progress=False)
-    check_fields(setting, deep=True)
     check_evaluable(data.train, data.test)
     one_of("ratio_kind", ratio_kind, RATIO_KINDS)
     if not len(ratios) or not len(seeds):

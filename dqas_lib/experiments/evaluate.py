@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dqas_lib.core.checks import check_fields, check_ratio, kinds
+from dqas_lib.core.checks import check_ratio, kinds
 from dqas_lib.core.seeds import check_seed, derive
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
@@ -168,7 +168,6 @@ def evaluate(
         compute: False: None in place of a training that is not in the store.
     """
     setting = (setting or Setting()).suited_to(test)
-    check_fields(setting, deep=True)
     if isinstance(images, ImageSet):
         check_evaluable(images, test)
     if isinstance(images, Selected) and weights is None:

@@ -33,7 +33,7 @@ def _door(function: Function) -> Function:
 @_door
 @functools.wraps(_train)
 def train(images: ImageSet, **options: Any) -> TrainingResult:  # noqa: D103 - as `training.train.train`
-    check_fields(options.get("setting") or Setting(), deep=True)
+    check_fields(options.get("setting") or Setting())
     if (evaluate_on := options.get("evaluate_on")) is not None:
         check_evaluable(images, evaluate_on)
     return _train(images, **options)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dqas_lib.core.checks import check_fields
 from dqas_lib.core.devices import check_device
 from dqas_lib.core.store import Store
 from dqas_lib.data.image_set import ImageSet
@@ -36,6 +37,7 @@ class Setting:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.network != "auto":
             NETWORKS[self.network]
         if self.recipe != "auto":
