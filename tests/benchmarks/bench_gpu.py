@@ -5,7 +5,6 @@ line at tiny sizes without a GPU (a test does); figures of such a run are worth 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import REPOSITORY, Row, processor, row, save, seconds_of, time_text, versions
+from measure import REPOSITORY, Row, earlier, processor, row, save, seconds_of, time_text
 from report import write
 from torch import nn
 from torch.nn import functional
@@ -340,14 +339,6 @@ def bench_dqas(pool: Bench) -> None:
 
 
 PARTS = {"bins": "Bins", "training": "Training", "patchify": "Patchify", "dqas": "DQAS end to end"}
-
-
-def earlier(path: Path, card: str, again: set[str]) -> list[Row]:
-    """Rows that a run on such a card left, but for these parts."""
-    found = json.loads(path.read_text()) if path.is_file() else None
-    if found is None or not found["machine"].startswith(card) or found["versions"] != versions():
-        return []
-    return [Row(**entry) for entry in found["rows"] if entry["part"] not in again]
 
 
 def main(arguments: list[str] | None = None) -> int:

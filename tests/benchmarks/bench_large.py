@@ -5,7 +5,6 @@ Memory is what belongs to the processes alone: pages of a mapped file are the sy
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from measure import REPOSITORY, Row, in_fresh_process, processor, row, save, time_text, versions
+from measure import REPOSITORY, Row, earlier, in_fresh_process, processor, row, save, time_text
 from PIL import Image
 from report import write
 
@@ -227,20 +226,10 @@ def bench_million(leave: Callable[[Row], None], n: int, steps: int, checkpoints:
         leave(row(part, "memory, imports included", f"{peak / 1e3:.2f} GB", peak / 1e3, at_most=8, unit=" GB"))
 
 
-def earlier(path: Path, machine: str, parts: list[str]) -> list[Row]:
-    """Rows of the other parts, as this machine left them with these versions."""
-    found = json.loads(path.read_text()) if path.is_file() else None
-    same = found and found["machine"].split(", load")[0] == machine.split(", load")[0]
-    if not same or found["versions"] != versions():
-        return []
-    rows = [Row(**entry) for entry in found["rows"]]
-    return [entry for entry in rows if ("photos" if entry.part == FOLDER else "million") not in parts]
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=("photos", "million"), default=["photos", "million"])
-    parser.add_argument("--tiny", action="store_true", help="a hundredth of the sizes: a check, not a measurement")
+    parser.add_argument("--tiny", action="store_true", help="a 500th of the sizes: a check, not a measurement")
     parser.add_argument("--reports", type=Path, default=REPOSITORY / "reports")
     options = parser.parse_args(arguments)
     started, machine, rows, share = time.perf_counter(), processor(), [], 500 if options.tiny else 1
@@ -256,10 +245,11 @@ def main(arguments: list[str] | None = None) -> int:
         bench_photos(leave, PHOTOS // share)
     if "million" in options.parts:
         bench_million(leave, MILLION // share, 4 if options.tiny else 200, 2)
-    given = sys.argv[1:] if arguments is None else arguments
-    command = "make bench-large" + (f" ARGS='{' '.join(given)}'" if given else "")
+    given = " ".join(["--tiny"] * options.tiny + ["--parts", *options.parts] * (len(options.parts) < 2))
+    command = "make bench-large" + (f" ARGS='{given}'" if given else "")  # wherever the report goes
     target = folder / "benchmarks" / "large.json"
-    rows = sorted(rows + earlier(target, machine, options.parts), key=lambda entry: entry.part != FOLDER)
+    rows += earlier(target, machine.split(", load")[0], {entry.part for entry in rows})
+    rows.sort(key=lambda entry: entry.part != FOLDER)
     save(target, rows, command=command, machine=machine, seconds=time.perf_counter() - started)
     print(f"wrote {write(folder)}")
     return 0

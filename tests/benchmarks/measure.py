@@ -126,3 +126,11 @@ def save(path: Path, rows: list[Row], *, command: str, machine: str, seconds: fl
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def earlier(path: Path, machine: str, again: set[str]) -> list[Row]:
+    """Rows that a run with these versions, on a machine whose name begins so, left; but for the parts in `again`."""
+    found = json.loads(path.read_text()) if path.is_file() else None
+    if found is None or not found["machine"].startswith(machine) or found["versions"] != versions():
+        return []
+    return [Row(**entry) for entry in found["rows"] if entry["part"] not in again]
